@@ -1,0 +1,55 @@
+"""Every error QKVault raises on purpose.
+
+    QKVaultError                 base; carries the command line's exit code
+    ├── InputError         (2)   what the user gave cannot be used
+    │   ├── PlanMismatch   (2)   the folder holds a vault made from another plan
+    │   ├── OutOfRange     (2)   an example, layer or head index the vault does not have; an IndexError too
+    │   └── UnknownExample (2)   an id the vault does not have; a LookupError too
+    ├── VaultError         (3)   the vault is damaged, unfinished, missing a part or unreadable
+    │   └── MissingArray   (3)   the vault is sound but does not keep the array asked for
+    └── ResourceError      (4)   the machine ran out: disk, memory, a device, an extra not installed
+
+A message says what was asked, what was found and what to do, on one line.
+"""
+
+from __future__ import annotations
+
+
+class QKVaultError(Exception):
+    """Base of every error raised on purpose; ``exit_code`` is the command line's exit status."""
+
+    exit_code = 1
+
+
+class InputError(QKVaultError):
+    """What the user gave (a path, a column, an option, an index) cannot be used."""
+
+    exit_code = 2
+
+
+class PlanMismatch(InputError):
+    """The folder already holds a vault, made from other inputs, another model or other options."""
+
+
+class OutOfRange(InputError, IndexError):
+    """An example, layer, head or token index that the vault does not have."""
+
+
+class UnknownExample(InputError, LookupError):
+    """An example id that the vault does not have."""
+
+
+class VaultError(QKVaultError):
+    """The vault is damaged, unfinished, hostile or of a format this release does not read."""
+
+    exit_code = 3
+
+
+class MissingArray(VaultError):
+    """The vault is sound, but the array asked for was not kept when it was extracted."""
+
+
+class ResourceError(QKVaultError):
+    """The machine ran out of something: disk space, memory, a device, an installed extra."""
+
+    exit_code = 4

@@ -1,0 +1,112 @@
+"""Names and shapes of the format: the constants that FORMAT.md states, and the types that carry them.
+
+Every array has its axes in one order, ``(example, layer, head, query_token, key_token)``; an array
+without one of these axes keeps the order of the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+FORMAT_VERSION: Final = "1.0"
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+Label = None | int | float | str
+
+Precision = Literal["float32", "float16", "uint16", "uint8"]
+PRECISIONS: Final[tuple[Precision, ...]] = ("float32", "float16", "uint16", "uint8")
+DEFAULT_PRECISION: Final[Precision] = "uint16"
+
+ArrayName = Literal["attention", "query", "key", "value"]
+ARRAYS: Final[tuple[ArrayName, ...]] = ("attention", "query", "key", "value")
+
+StackName = Literal["encoder", "decoder", "cross"]
+STACKS: Final[tuple[StackName, ...]] = ("encoder", "decoder", "cross")
+
+THUMBNAIL_SIDE: Final = 64
+"""A thumbnail has at most this many rows and columns; shorter examples are kept as they are."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One run of attention layers: an encoder's, a decoder's, or a decoder's cross-attention.
+
+    Attributes:
+        name: which run.
+        layers: the model's own layer numbers, ascending; a hybrid model may skip some.
+        heads: query heads per layer.
+        key_heads: key/value heads per layer; divides ``heads``. Query head ``h`` uses key head
+            ``h // (heads // key_heads)`` (grouped-query attention, Ainslie et al. 2023).
+        head_dim: width of one query or key vector.
+        value_dim: width of one value vector.
+        causal: whether a token attends only to itself and to tokens before it.
+        scaling: per layer, the factor that multiplies query·key before softmax.
+    """
+
+    name: StackName
+    layers: tuple[int, ...]
+    heads: int
+    key_heads: int
+    head_dim: int
+    value_dim: int
+    causal: bool
+    scaling: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of an example before the model runs. All per-token tuples have one length.
+
+    Attributes:
+        id: unique in the vault.
+        text: one text, or the two of a pair.
+        tokens: token strings as the tokenizer spells them.
+        token_ids: vocabulary ids, as the model receives them.
+        segments: 0 for the first text, 1 for the second; a special token belongs to the text it
+            opens or closes.
+        special: 1 where the tokenizer put the token there ([CLS], [SEP], <s>), else 0.
+        offsets: half-open character range of each token in its own text; (0, 0) for special tokens.
+        words: word number of each token within its own text; -1 for special tokens. Empty where the
+            tokenizer knows no words.
+        label: gold label, if the data has one.
+        columns: the data's other columns.
+    """
+
+    id: str
+    text: tuple[str, ...]
+    tokens: tuple[str, ...]
+    token_ids: tuple[int, ...]
+    segments: tuple[int, ...]
+    special: tuple[int, ...]
+    offsets: tuple[tuple[int, int], ...] = ()
+    words: tuple[int, ...] = ()
+    label: Label = None
+    columns: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class VaultSpec:
+    """Everything that fixes a vault before its first unit runs, the records apart.
+
+    Attributes:
+        stacks: the attention runs that are kept.
+        arrays: which of :data:`ARRAYS` are kept; thumbnails go with attention.
+        precision: how attention is kept; queries, keys and values are float32 under ``float32``,
+            float16 otherwise.
+        logits: number of outputs of the classification head; 0 where the model has none.
+        label_names: names of the model's classes, in order; empty if unknown.
+        identity: what must be equal for a run to go on with this vault (hashes of inputs, weights and
+            tokenizer; options). Compared key by key.
+        provenance: what is good to know but may differ between runs that go on with one vault
+            (library versions, device).
+    """
+
+    stacks: tuple[Stack, ...]
+    arrays: tuple[ArrayName, ...]
+    precision: Precision
+    logits: int
+    label_names: tuple[str, ...]
+    identity: Mapping[str, Json]
+    provenance: Mapping[str, Json] = field(default_factory=dict)
