@@ -1,0 +1,1 @@
+"""The ``qkvault`` command: parses, calls one function, prints. Only this package knows click."""

@@ -1,0 +1,59 @@
+"""``qkvault info``: what a vault holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+import qkvault
+
+from .progress import format_bytes
+
+
+@click.command()
+@click.argument("vault", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
+def info(vault: Path, as_json: bool) -> None:
+    """Say what VAULT holds: model, examples, arrays, precision, size.
+
+    An unfinished vault is described too, with what is still pending.
+
+    \b
+    Examples:
+      qkvault info mrpc.vault
+      qkvault info mrpc.vault --json | jq .arrays
+    """
+    with qkvault.open(vault, partial=True) as opened:
+        facts = opened.info()
+    click.echo(json.dumps(facts, indent=2, ensure_ascii=False) if as_json else describe(facts))
+
+
+def describe(facts: dict[str, qkvault.Json]) -> str:
+    """The facts of :meth:`qkvault.Vault.info` as a few aligned lines."""
+    lines = [f"{name:<12} {value}" for name, value in facts.items() if _is_plain(value)]
+    for name, value in facts.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            lines += ["", *_table(name, [row for row in value if isinstance(row, dict)])]
+    return "\n".join(lines)
+
+
+def _is_plain(value: qkvault.Json) -> bool:
+    return isinstance(value, (str, int, float, bool))
+
+
+def _table(title: str, rows: list[dict[str, qkvault.Json]]) -> list[str]:
+    columns = [name for name, value in rows[0].items() if _is_plain(value)]
+    cells = [[_cell(name, row.get(name)) for name in columns] for row in rows]
+    widths = [max(len(line[i]) for line in [columns, *cells]) for i in range(len(columns))]
+    lines = [
+        "  ".join(t.ljust(w) for t, w in zip(r, widths, strict=True)) for r in [columns, *cells]
+    ]
+    return [f"{title}:", *(f"  {line}".rstrip() for line in lines)]
+
+
+def _cell(name: str, value: qkvault.Json) -> str:
+    if name.endswith("bytes") and isinstance(value, int):
+        return format_bytes(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

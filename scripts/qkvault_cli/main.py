@@ -1,0 +1,29 @@
+"""The ``qkvault`` command group; ``main`` is the installed entry point."""
+
+from __future__ import annotations
+
+import click
+
+from .demo import demo
+from .extract import extract
+from .info import info
+from .shell import Shell
+from .verify import verify
+from .view import view
+
+
+@click.group(cls=Shell, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="qkvault", message="qkvault %(version)s")
+def main() -> None:
+    """Keep every attention head of a whole corpus, and look at any of it at once.
+
+    \b
+    Start here:
+      qkvault demo                                      a small corpus, end to end
+      qkvault extract --model M --data D --out X.vault  your own model and data
+      qkvault view X.vault                              look at it in a browser
+    """
+
+
+for command in (demo, extract, view, info, verify):
+    main.add_command(command)
