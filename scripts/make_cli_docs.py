@@ -14,7 +14,12 @@ WIDTH = 96
 
 def render() -> str:
     """The whole reference as Markdown: one section a command, its help word for word."""
-    parts = ["# Command line", "", "Made by `scripts/make_cli_docs.py`; a test holds it to the code.", ""]
+    parts = [
+        "# Command line",
+        "",
+        "Made by `scripts/make_cli_docs.py`; a test holds it to the code.",
+        "",
+    ]
     parts += _section("qkvault", main)
     for name, command in sorted(main.commands.items()):
         parts += _section(f"qkvault {name}", command)
