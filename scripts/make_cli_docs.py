@@ -27,7 +27,8 @@ def render() -> str:
         "## Exit codes",
         "",
         "0 done; 2 the input cannot be used; 3 the vault is damaged, unfinished or not a vault;",
-        "4 the machine ran out of something (disk, memory, an extra not installed); 130 interrupted.",
+        "4 the machine ran out of something (disk, memory, an extra not installed); 130 interrupted,",
+        "and the same command goes on from there.",
     ]
     return "\n".join(parts) + "\n"
 
