@@ -1,0 +1,127 @@
+"""Which columns hold the texts, the label and the id: as the user says, or as their names tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from qkvault import InputError
+from qkvault_extractor.suggestion import did_you_mean, list_names
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qkvault_extractor.formats import Source
+
+TEXT_COLUMNS: Final[tuple[tuple[str, ...], ...]] = (
+    ("sentence1", "sentence2"),
+    ("question1", "question2"),
+    ("premise", "hypothesis"),
+    ("question", "sentence"),
+    ("#1 String", "#2 String"),
+    ("sentence_A", "sentence_B"),
+    ("text_a", "text_b"),
+    ("text1", "text2"),
+    ("query", "passage"),
+    ("question", "context"),
+    ("text",),
+    ("sentence",),
+)
+"""Names that tell the texts: GLUE's tasks, MRPC's own files, SICK, retrieval and QA sets."""
+
+LABEL_COLUMNS: Final = (
+    "label",
+    "Quality",
+    "gold_label",
+    "is_duplicate",
+    "labels",
+    "class",
+    "target",
+)
+"""Names that tell the label, the first that is there wins."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns chosen: one or two texts, perhaps a label, perhaps an id."""
+
+    texts: tuple[str, ...]
+    label: str | None
+    id: str | None
+
+
+def choose_columns(
+    source: Source,
+    text_columns: Sequence[str] = (),
+    label_column: str | None = None,
+    id_column: str | None = None,
+) -> Columns:
+    """Choose a source's columns.
+
+    Args:
+        source: the opened file or data set.
+        text_columns: one column, or two for pairs; none to tell them by :data:`TEXT_COLUMNS`, or by
+            there being one column only.
+        label_column: None to tell it by :data:`LABEL_COLUMNS`.
+        id_column: None for running numbers; an id column is never guessed.
+
+    Raises:
+        InputError: a column that is not there (the nearest is named), named twice, more than two
+            texts, or texts that cannot be told by name.
+    """
+    if len(text_columns) > 2:
+        raise InputError(
+            f"--text-columns takes one column, or two for pairs; {len(text_columns)} were given"
+            f" ({list_names(text_columns)})"
+        )
+    given = [*text_columns, *(c for c in (label_column, id_column) if c is not None)]
+    for column in given:
+        _require(column, source)
+        if given.count(column) > 1:
+            raise InputError(f"column {column!r} is named twice; each column has one use")
+    texts = tuple(text_columns) or _guess_texts(source)
+    label = label_column if label_column is not None else _guess_label(source, (*texts, *given))
+    if label in texts or id_column in texts:
+        raise InputError(
+            f"column {next(c for c in (label, id_column) if c in texts)!r} holds the texts;"
+            f" choose the texts with --text-columns (columns: {list_names(source.columns)})"
+        )
+    return Columns(texts, label, id_column)
+
+
+def _require(column: str, source: Source) -> None:
+    if column not in source.columns:
+        raise InputError(
+            f"column {column!r} is not in {source.name}"
+            f"{did_you_mean(column, source.columns) or ';'} columns: {list_names(source.columns)}"
+        )
+
+
+def _guess_texts(source: Source) -> tuple[str, ...]:
+    if len(source.columns) == 1:
+        return source.columns
+    there = set(source.columns)
+    known = [names for names in TEXT_COLUMNS if there.issuperset(names)]
+    widest = [n for n in known if not any(set(n) < set(other) for other in known)]
+    if len(widest) == 1:
+        return widest[0]
+    found = "no column has a known name" if not widest else _tell_choices(widest)
+    raise InputError(
+        f"which columns of {source.name} hold the texts? {found}; say --text-columns NAME or"
+        f" NAME,NAME (columns: {list_names(source.columns)})"
+    )
+
+
+def _tell_choices(choices: Sequence[tuple[str, ...]]) -> str:
+    return "it could be " + " or ".join(",".join(names) for names in choices)
+
+
+def _guess_label(source: Source, taken: Sequence[str]) -> str | None:
+    free = (c for c in LABEL_COLUMNS if c in source.columns and c not in taken)
+    return next((c for c in free if _is_plain(source, c)), None)
+
+
+def _is_plain(source: Source, column: str) -> bool:
+    """Tell whether the sample's values are single ones; a label per token is another column."""
+    return not any(isinstance(r.values.get(column), list | tuple | Mapping) for r in source.sample)

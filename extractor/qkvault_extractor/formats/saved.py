@@ -1,0 +1,118 @@
+"""Reader for data sets of the ``datasets`` library: by name, or folders of ``save_to_disk``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qkvault import InputError, ResourceError
+from qkvault_extractor.formats.source import Raw, Source, peek
+from qkvault_extractor.suggestion import did_you_mean, list_names
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+_BATCH_ROWS = 1024
+
+
+def is_saved(folder: Path) -> bool:
+    """Tell whether ``save_to_disk`` made this folder (a Dataset's or a DatasetDict's)."""
+    return any((folder / n).is_file() for n in ("state.json", "dataset_dict.json"))
+
+
+def read_dataset(name: str, split: str | None, config: str | None) -> Source:
+    """Open a data set: a saved folder, a folder ``load_dataset`` understands, or a Hub name.
+
+    Args:
+        name: the folder or the name.
+        split: which split; may be left out where there is only one.
+        config: the data set's configuration (GLUE's ``mrpc``); not for saved folders.
+
+    Raises:
+        InputError: no such data set, configuration or split, or no split given among several.
+        ResourceError: ``datasets`` is not installed.
+    """
+    datasets = _load_library()
+    folder = Path(name)
+    found = (
+        _load_saved(datasets, folder, config)
+        if folder.is_dir() and is_saved(folder)
+        else _load_named(datasets, name, config, split)
+    )
+    data, label = _choose_split(name, found, split)
+    names = {c: tuple(f.names) for c, f in data.features.items() if hasattr(f, "names")}
+    return peek(
+        label,
+        "datasets",
+        _walk(label, data, names),
+        tuple(data.column_names),
+        label_names=names,
+    )
+
+
+def _load_library() -> Any:
+    try:
+        return import_module("datasets")
+    except ImportError as error:
+        raise ResourceError(
+            "reading a data set by name or a saved folder needs the datasets library, which is not"
+            " installed: pip install 'qkvault[datasets]'"
+        ) from error
+
+
+def _load_saved(datasets: Any, folder: Path, config: str | None) -> Any:
+    if config is not None:
+        raise InputError(f"{folder} is a saved data set and has no --config; leave it out")
+    try:
+        return datasets.load_from_disk(str(folder))
+    except Exception as error:  # the library raises what its many readers raise
+        raise InputError(f"{folder} is not a readable saved data set ({_first(error)})") from error
+
+
+def _load_named(datasets: Any, name: str, config: str | None, split: str | None) -> Any:
+    try:
+        return datasets.load_dataset(name, config, split=split)
+    except Exception as error:  # the library raises what the Hub and its readers raise
+        if split is not None and "split" in str(error):
+            return datasets.load_dataset(name, config)  # _choose_split then names those there are
+        wanted = f"{name!r}" if config is None else f"{name!r} (configuration {config!r})"
+        raise InputError(
+            f"no file, no folder and no data set {wanted} that could be loaded ({_first(error)})"
+        ) from error
+
+
+def _choose_split(name: str, found: Any, split: str | None) -> tuple[Any, str]:
+    """Return the one split's data and what to call it."""
+    if not isinstance(found, Mapping):
+        if split is not None and str(found.split or split) != split:
+            raise InputError(f"{name} holds the split {str(found.split)!r} only, not {split!r}")
+        return found, name
+    splits = list(found)
+    if split is None and len(splits) == 1:
+        split = splits[0]
+    if split is None:
+        raise InputError(f"{name} has several splits ({list_names(splits)}); say --split NAME")
+    if split not in found:
+        raise InputError(
+            f"{name} has no split {split!r}{did_you_mean(split, splits) or ';'}"
+            f" splits: {list_names(splits)}"
+        )
+    return found[split], f"{name} ({split})"
+
+
+def _walk(name: str, data: Any, classes: Mapping[str, tuple[str, ...]]) -> Generator[Raw]:
+    """Read through Arrow, so that images and sound are not decoded only to be left out."""
+    number = 0
+    for table in data.with_format("arrow").iter(batch_size=_BATCH_ROWS):
+        for values in table.to_pylist():
+            for column in classes:
+                if values[column] == -1:  # how the library writes "no label"
+                    values[column] = None
+            yield Raw(f"{name} row {number}", values)
+            number += 1
+
+
+def _first(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__

@@ -1,0 +1,105 @@
+"""Hashes that tell whether a run goes on with the same rows, tokenizer and weights.
+
+All are SHA-256 over length-prefixed parts, so that no two different lists of parts run together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from qkvault import InputError, Json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from qkvault_extractor.rows import Row
+
+_BLOCK: Final = 1 << 20
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def text_hash(rows: Iterable[Row]) -> str:
+    """Hash rows in order: texts, id, label and the other columns; not the file they came from.
+
+    Equal values give equal hashes whatever the format: JSONL, CSV and parquet of one table agree
+    where they carry equal values. A column that is None counts as absent, because formats differ in
+    whether they can leave one out.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    digest = hashlib.sha256(b"qkvault rows 1\n")
+    for row in rows:
+        columns = {k: v for k, v in row.columns.items() if v is not None}
+        head = [len(row.texts), row.label, columns]
+        digest.update(_join((*row.texts, row.id, _canonical(head))))
+    return digest.hexdigest()
+
+
+def tokenizer_hash(tokenizer: Any) -> str:
+    """Hash what a transformers tokenizer turns text into ids by.
+
+    A fast tokenizer's whole pipeline counts, its passing state (padding, truncation) does not; of a
+    slow one the class, the vocabulary, the added and the special tokens.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        pipeline = json.loads(backend.to_str())
+        for passing in ("padding", "truncation"):
+            pipeline.pop(passing, None)
+    else:
+        pipeline = {"class": type(tokenizer).__name__, "vocab": tokenizer.get_vocab()}
+        pipeline["added"] = {str(k): str(v) for k, v in tokenizer.added_tokens_decoder.items()}
+    special = {k: str(v) for k, v in tokenizer.special_tokens_map.items()}
+    parts = ("qkvault tokenizer 1", _canonical(pipeline), _canonical(special))
+    return hashlib.sha256(_join(parts)).hexdigest()
+
+
+def weights_hash(folder: Path) -> str:
+    """Hash a local model: config.json and the weights (``*.safetensors``, else ``*.bin``).
+
+    Returns:
+        64 hexadecimal digits.
+
+    Raises:
+        InputError: the folder holds no config.json or no weights.
+    """
+    config = folder / "config.json"
+    weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+    if not config.is_file() or not weights:
+        lacking = "weights (*.safetensors or *.bin)" if config.is_file() else "config.json"
+        raise InputError(f"{folder} is not a model: it has no {lacking}")
+    digest = hashlib.sha256(b"qkvault weights 1\n")
+    for path in (config, *weights):
+        size = path.stat().st_size
+        digest.update(_join((path.name, str(size))))
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def hub_commit(config: Any) -> str | None:
+    """Return the Hub commit a model's config was loaded from; None for a local folder.
+
+    transformers notes it in ``config._commit_hash`` while it loads from the Hub's cache.
+    """
+    found = getattr(config, "_commit_hash", None)
+    return found if isinstance(found, str) and _COMMIT.fullmatch(found) else None
+
+
+def _canonical(value: Json | list[Any] | dict[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def _join(parts: Iterable[str]) -> bytes:
+    """Join strings, each behind its length in bytes (8 bytes, little-endian)."""
+    encoded = [part.encode() for part in parts]
+    return b"".join(len(e).to_bytes(8, "little") + e for e in encoded)

@@ -1,0 +1,89 @@
+"""What the input side hands on: rows that can be used, and rows that cannot with the reason.
+
+A row is what the data holds, before any tokenizer has seen it; :class:`qkvault.Record` is what
+comes after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from qkvault import Json, Label
+
+OnBad = Literal["stop", "skip"]
+"""What to do with a row that cannot be used: stop with an error, or leave it out and list it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One usable row of the data.
+
+    Attributes:
+        number: position in the data, from 0, counted over all files, rejected rows included.
+        source: where it stands, to be named to the user: ``train.tsv line 18`` (lines count from 1,
+            the header included) or ``train.parquet row 4`` (rows count from 0, as Python does).
+        texts: one text, or the two of a pair; never empty, always encodable as UTF-8.
+        id: the id column's value as a string, or ``str(number)``.
+        label: the label column's value; None where the row has none.
+        columns: all other columns whose values JSON can carry; NaN and infinities become None.
+    """
+
+    number: int
+    source: str
+    texts: tuple[str, ...]
+    id: str
+    label: Label = None
+    columns: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """One row that was left out, and why.
+
+    Attributes:
+        number: position in the data, as :attr:`Row.number`.
+        source: where it stands, as :attr:`Row.source`.
+        id: its id, where it could be read.
+        reason: what is wrong with it, in a few words.
+    """
+
+    number: int
+    source: str
+    id: str | None
+    reason: str
+
+    def to_json(self) -> dict[str, Json]:
+        """Give the reject as the vault lists it: keys ``row``, ``source``, ``id``, ``reason``."""
+        return {"row": self.number, "source": self.source, "id": self.id, "reason": self.reason}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything read from ``--data``, checked.
+
+    Attributes:
+        rows: the usable rows in dataset order; at least one, all with as many texts.
+        rejects: the rows left out (only with ``on_bad="skip"``).
+        text_hash: :func:`qkvault_extractor.identity.text_hash` of ``rows``.
+        sources: names of the files or data sets, in the order read.
+        formats: their formats, one per source.
+        text_columns: the one or two columns that hold the texts.
+        label_column: the column that holds the label, or None.
+        id_column: the column that holds the id, or None for running numbers.
+        label_names: names of the classes in order, where the data set declares them.
+        dropped: columns left out because JSON cannot carry their values (images, bytes).
+    """
+
+    rows: list[Row]
+    rejects: list[Reject]
+    text_hash: str
+    sources: tuple[str, ...]
+    formats: tuple[str, ...]
+    text_columns: tuple[str, ...]
+    label_column: str | None
+    id_column: str | None
+    label_names: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
