@@ -1,0 +1,164 @@
+"""Transformers tokenizers, fast and slow, behind one face: texts in, ids and their layout out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qkvault import InputError
+from qkvault_extractor.template import Layout, lay_out
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One example, tokenized.
+
+    Attributes:
+        ids: token ids, special tokens included.
+        layout: which of them belong to which text, and which are special.
+        offsets: half-open character range of each token in its text; (0, 0) for special tokens;
+            empty if the tokenizer knows none.
+        words: word number of each token in its text; -1 for special tokens; empty likewise.
+    """
+
+    ids: list[int]
+    layout: Layout
+    offsets: tuple[tuple[int, int], ...] = ()
+    words: tuple[int, ...] = ()
+
+    def flaw(self, texts: int, special_ids: frozenset[int]) -> str:
+        """Say why no record can be made of this, or ""."""
+        here = self.layout
+        if not here.a or (texts == 2 and not here.b):
+            which = "the text" if texts == 1 else f"text {2 if here.a else 1}"
+            return f"the tokenizer makes no tokens of {which}; mend or remove the row"
+        own = self.ids[here.before : here.before + here.a]
+        own += self.ids[here.before + here.a + here.between :][: here.b]
+        if not special_ids.isdisjoint(own):
+            return (
+                "a text spells one of the tokenizer's special tokens, and this tokenizer cannot"
+                " take it as text; remove it"
+            )
+        return ""
+
+
+class Encoder(ABC):
+    """A tokenizer at work on batches of texts.
+
+    Attributes:
+        tokenizer: the transformers tokenizer.
+        special_ids: ids that a text of its own must never give; the unknown token is not of them.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.special_ids = frozenset(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+
+    @abstractmethod
+    def encode(self, texts: Sequence[tuple[str, ...]], limit: int | None) -> list[Encoded]:
+        """Tokenize single texts or pairs (all alike), cut to ``limit`` tokens if it is given."""
+
+    def count_specials(self, *, pair: bool) -> int:
+        """Count the special tokens added to a text or a pair."""
+        return int(self.tokenizer.num_special_tokens_to_add(pair=pair))
+
+
+def make_encoder(tokenizer: Any) -> Encoder:
+    """Choose the encoder for a transformers tokenizer.
+
+    Raises:
+        InputError: a tokenizer of neither kind (mistral-common's).
+    """
+    if getattr(tokenizer, "is_fast", False):
+        return FastEncoder(tokenizer)
+    if hasattr(tokenizer, "build_inputs_with_special_tokens"):
+        return SlowEncoder(tokenizer)
+    raise InputError(
+        f"a tokenizer of class {type(tokenizer).__name__} tells neither special tokens nor"
+        " offsets; give the model a tokenizer.json"
+    )
+
+
+class FastEncoder(Encoder):
+    """Tokenizers of the ``tokenizers`` library: they tell offsets, words and text of each token."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        super().__init__(tokenizer)
+        self._knows_words = self._probe_words()
+
+    def encode(self, texts: Sequence[tuple[str, ...]], limit: int | None) -> list[Encoded]:
+        first, second = [t[0] for t in texts], [t[1] for t in texts if len(t) == 2]
+        return [self._read(e) for e in self._call(first, second or None, limit)]
+
+    def _call(self, first: list[str], second: list[str] | None, limit: int | None) -> list[Any]:
+        batch = self.tokenizer(
+            first,
+            second,
+            truncation=limit is not None,
+            max_length=limit,
+            padding=False,
+            split_special_tokens=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
+        return list(batch.encodings)
+
+    def _read(self, encoding: Any) -> Encoded:
+        ids: list[int] = encoding.ids
+        texts: list[int | None] = encoding.sequence_ids
+        a, b = texts.count(0), texts.count(1)
+        before = texts.index(0) if a else 0
+        between = texts.index(1) - before - a if b else 0
+        layout = lay_out(ids, before, a, between, b)
+        words = ()
+        if self._knows_words:
+            words = tuple([-1 if w is None else w for w in encoding.word_ids])
+        return Encoded(ids, layout, tuple(encoding.offsets), words)
+
+    def _probe_words(self) -> bool:
+        """Tell whether two words have two numbers; without a pre-tokenizer a text is one word."""
+        (encoding,) = self._call(["one two"], None, None)
+        return len({w for w in encoding.word_ids if w is not None}) > 1
+
+
+class SlowEncoder(Encoder):
+    """Tokenizers written in Python: they tell ids, and where special tokens go, but no offsets."""
+
+    def encode(self, texts: Sequence[tuple[str, ...]], limit: int | None) -> list[Encoded]:
+        return [self._encode(pair, limit) for pair in texts]
+
+    def _encode(self, texts: tuple[str, ...], limit: int | None) -> Encoded:
+        parts = [self._ids_of(text) for text in texts]
+        if limit is not None:
+            room = limit - self.count_specials(pair=len(texts) == 2)
+            _cut_longest(parts, room, from_left=self.tokenizer.truncation_side == "left")
+        ids = list(self.tokenizer.build_inputs_with_special_tokens(*parts))
+        before = _find(ids, parts[0], 0)
+        end = before + len(parts[0])
+        b = len(parts[1]) if len(parts) == 2 else 0
+        between = _find(ids, parts[1], end) - end if b else 0
+        return Encoded(ids, lay_out(ids, before, len(parts[0]), between, b))
+
+    def _ids_of(self, text: str) -> list[int]:
+        tokens = self.tokenizer.tokenize(text, split_special_tokens=True)
+        return list(self.tokenizer.convert_tokens_to_ids(tokens))
+
+
+def _cut_longest(parts: list[list[int]], room: int, *, from_left: bool) -> None:
+    """Cut token lists in place, always the longer one, until they fit; the last one on a tie."""
+    while sum(map(len, parts)) > room:
+        longest = max(reversed(parts), key=len)
+        del longest[0 if from_left else -1]
+
+
+def _find(ids: list[int], part: list[int], start: int) -> int:
+    """Return where ``part`` begins in ``ids`` at or after ``start``."""
+    for position in range(start, len(ids) - len(part) + 1):
+        if ids[position : position + len(part)] == part:
+            return position
+    return start
