@@ -3,11 +3,12 @@
     QKVaultError                 base; carries the command line's exit code
     ├── InputError         (2)   what the user gave cannot be used
     │   ├── PlanMismatch   (2)   the folder holds a vault made from another plan
-    │   ├── OutOfRange     (2)   an example, layer or head index the vault does not have; an IndexError too
-    │   └── UnknownExample (2)   an id the vault does not have; a LookupError too
+    │   ├── OutOfRange     (2)   an example, layer or head index the vault does not have; an
+    IndexError too │   └── UnknownExample (2)   an id the vault does not have; a LookupError too
     ├── VaultError         (3)   the vault is damaged, unfinished, missing a part or unreadable
     │   └── MissingArray   (3)   the vault is sound but does not keep the array asked for
     └── ResourceError      (4)   the machine ran out: disk, memory, a device, an extra not installed
+        └── UnitTaken      (4)   another process is writing the unit
 
 A message says what was asked, what was found and what to do, on one line.
 """
@@ -53,3 +54,7 @@ class ResourceError(QKVaultError):
     """The machine ran out of something: disk space, memory, a device, an installed extra."""
 
     exit_code = 4
+
+
+class UnitTaken(ResourceError):
+    """Another process is writing the unit; take another one, or wait for it."""

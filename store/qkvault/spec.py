@@ -1,4 +1,4 @@
-"""Names and shapes of the format: the constants that FORMAT.md states, and the types that carry them.
+"""Names and shapes of the format: the constants that FORMAT.md states, and their types.
 
 Every array has its axes in one order, ``(example, layer, head, query_token, key_token)``; an array
 without one of these axes keeps the order of the others.
@@ -6,9 +6,11 @@ without one of these axes keeps the order of the others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 FORMAT_VERSION: Final = "1.0"
 
@@ -97,7 +99,8 @@ class VaultSpec:
             float16 otherwise.
         logits: number of outputs of the classification head; 0 where the model has none.
         label_names: names of the model's classes, in order; empty if unknown.
-        identity: what must be equal for a run to go on with this vault (hashes of inputs, weights and
+        identity: what must be equal for a run to go on with this vault (hashes of inputs, weights
+        and
             tokenizer; options). Compared key by key.
         provenance: what is good to know but may differ between runs that go on with one vault
             (library versions, device).

@@ -1,0 +1,147 @@
+"""QKVault keeps every attention head of a whole corpus, and shows any of it at once.
+
+    import qkvault
+
+    vault = qkvault.open("mrpc.vault")
+    example = vault[17]
+    example.tokens
+    example.attention[3, 5]  # float32 (query_token, key_token): only the touched chunk is read
+
+Importing this loads numpy and the standard library; what reads and writes bytes is loaded when
+used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .errors import (
+    InputError,
+    MissingArray,
+    OutOfRange,
+    PlanMismatch,
+    QKVaultError,
+    ResourceError,
+    UnitTaken,
+    UnknownExample,
+    VaultError,
+)
+from .spec import (
+    ARRAYS,
+    DEFAULT_PRECISION,
+    FORMAT_VERSION,
+    PRECISIONS,
+    STACKS,
+    THUMBNAIL_SIDE,
+    ArrayName,
+    Json,
+    Label,
+    Precision,
+    Record,
+    Stack,
+    StackName,
+    VaultSpec,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .example import Example, StackView
+    from .heads import HeadArray
+    from .plan import VaultState
+    from .precision import decode_attention, encode_attention, make_thumbnail
+    from .store import vault_state
+    from .units import Receipt, Unit, UnitBuffer
+    from .vault import Vault
+    from .writer import VaultWriter, create, resume
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Example": "example",
+    "StackView": "example",
+    "HeadArray": "heads",
+    "VaultState": "plan",
+    "decode_attention": "precision",
+    "encode_attention": "precision",
+    "make_thumbnail": "precision",
+    "vault_state": "store",
+    "Receipt": "units",
+    "Unit": "units",
+    "UnitBuffer": "units",
+    "Vault": "vault",
+    "VaultWriter": "writer",
+    "create": "writer",
+    "resume": "writer",
+}
+
+__all__ = [
+    "ARRAYS",
+    "DEFAULT_PRECISION",
+    "FORMAT_VERSION",
+    "PRECISIONS",
+    "STACKS",
+    "THUMBNAIL_SIDE",
+    "ArrayName",
+    "Example",
+    "HeadArray",
+    "InputError",
+    "Json",
+    "Label",
+    "MissingArray",
+    "OutOfRange",
+    "PlanMismatch",
+    "Precision",
+    "QKVaultError",
+    "Receipt",
+    "Record",
+    "ResourceError",
+    "Stack",
+    "StackName",
+    "StackView",
+    "Unit",
+    "UnitBuffer",
+    "UnitTaken",
+    "UnknownExample",
+    "Vault",
+    "VaultError",
+    "VaultSpec",
+    "VaultState",
+    "VaultWriter",
+    "create",
+    "decode_attention",
+    "encode_attention",
+    "make_thumbnail",
+    "open",
+    "resume",
+    "vault_state",
+]
+
+
+def open(path: Path | str, *, partial: bool = False) -> Vault:
+    """Open a vault for reading.
+
+    Args:
+        path: the vault's folder.
+        partial: accept an unfinished vault; what is not finished raises when touched.
+
+    Raises:
+        VaultError: missing, not a vault, damaged, of another format, or unfinished.
+    """
+    from .vault import Vault
+
+    return Vault(path, partial=partial)
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

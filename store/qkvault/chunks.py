@@ -1,0 +1,300 @@
+"""Arithmetic of the layout: length buckets, rows per unit, shapes of shards and chunks.
+
+Nothing here touches the disk. The constants are choices, not format: a reader takes the shapes
+from each array's ``zarr.json``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from .precision import DTYPES, MAX_ERROR
+from .spec import THUMBNAIL_SIDE, ArrayName, Json, Stack, VaultSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+KIB: Final = 1 << 10
+MIB: Final = 1 << 20
+
+ATTENTION_CHUNK: Final = MIB
+ATTENTION_CHUNK_MIN: Final = 32 * KIB
+VECTOR_CHUNK: Final = 128 * KIB
+THUMBNAIL_CHUNK: Final = 4 * MIB
+UNIT_BYTES: Final = 128 * MIB
+CHUNKS_PER_SHARD: Final = 4096
+EXAMPLE_ROWS_PER_CHUNK: Final = 16384
+RECORD_BYTES_PER_CHUNK: Final = 64 * KIB
+
+CodecName = Literal["zstd", "lz4-shuffle", "zstd-bitshuffle", "plain"]
+
+
+def bucket_length(tokens: int) -> int:
+    """Padded length of an example: steps of 8 to 128, of 16 to 512, then coarser by powers of two.
+
+    Raises:
+        ValueError: fewer than one token.
+    """
+    if tokens < 1:
+        raise ValueError("an example has at least one token")
+    below = 1 << max((tokens - 1).bit_length() - 1, 0)
+    step = 8 if tokens <= 128 else max(16, below // 16)
+    return -(-tokens // step) * step
+
+
+def group_name(length: int) -> str:
+    """Name of a bucket's group, by its padded length."""
+    return f"b{length:04d}"
+
+
+@dataclass(frozen=True)
+class ArrayPlan:
+    """One array before it is written: what its ``zarr.json`` will say.
+
+    Attributes:
+        path: within the vault, such as ``b0064/encoder/attention``.
+        shape, shard, chunk: of the array, of one file, of what is compressed at a time.
+        dtype: numpy name of the stored type.
+        codec: how a chunk becomes bytes.
+        dims: name of each axis.
+        attributes: what a reader without QKVault needs to make sense of the numbers.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    shard: tuple[int, ...]
+    chunk: tuple[int, ...]
+    dtype: str
+    codec: CodecName
+    dims: tuple[str, ...]
+    attributes: dict[str, Json]
+
+    @property
+    def row_bytes(self) -> int:
+        """Raw bytes of one row (one example)."""
+        return _product(self.shape[1:]) * _itemsize(self.dtype)
+
+    @property
+    def chunks_per_row_group(self) -> int:
+        """Inner chunks of a shard for each step of the chunk along the first axis."""
+        return _product(-(-s // c) for s, c in zip(self.shard[1:], self.chunk[1:], strict=True))
+
+
+def plan_bucket(spec: VaultSpec, length: int, rows: int, compress: bool) -> list[ArrayPlan]:
+    """All arrays of one bucket, with one number of rows per shard common to all of them."""
+    shapes = _row_shapes(spec, length)
+    wanted = {path: _row_chunk(spec, path, shape) for path, shape in shapes.items()}
+    per_unit = _rows_per_unit(shapes, wanted, spec, rows)
+    plans = []
+    for path, shape in shapes.items():
+        group, *chunk = wanted[path]
+        while per_unit % group:
+            group //= 2
+        name = path.rpartition("/")[2]
+        if name == "logits":
+            group = per_unit
+        plans.append(
+            ArrayPlan(
+                path=f"{group_name(length)}/{path}",
+                shape=(rows, *shape),
+                shard=(per_unit, *shape),
+                chunk=(group, *chunk),
+                dtype=stored_dtype(spec, name),
+                codec=_codec(name, spec, compress),
+                dims=_dims(path),
+                attributes=_attributes(spec, path),
+            )
+        )
+    return plans
+
+
+def stored_dtype(spec: VaultSpec, name: str) -> str:
+    """Numpy name of the type that holds ``attention``, ``query``, ``thumbnail``, ``logits``..."""
+    if name == "attention":
+        return DTYPES[spec.precision]
+    if name == "thumbnail":
+        return "uint8"
+    if name == "logits" or spec.precision == "float32":
+        return "float32"
+    return "float16"
+
+
+def array_paths(spec: VaultSpec) -> list[str]:
+    """Paths of a bucket's arrays within its group, in the order they are written."""
+    paths = []
+    for stack in spec.stacks:
+        for name in spec.arrays:
+            paths.append(f"{stack.name}/{name}")
+            if name == "attention":
+                paths.append(f"{stack.name}/thumbnail")
+    return [*paths, "logits"] if spec.logits else paths
+
+
+def row_shape(spec: VaultSpec, path: str, length: int) -> tuple[int, ...]:
+    """Shape of one row of the array at ``path`` within a bucket of padded length ``length``."""
+    stack_name, _, name = path.rpartition("/")
+    if name == "logits":
+        return (spec.logits,)
+    stack = next(stack for stack in spec.stacks if stack.name == stack_name)
+    layers = len(stack.layers)
+    side = min(THUMBNAIL_SIDE, length)
+    return {
+        "attention": (layers, stack.heads, length, length),
+        "thumbnail": (layers, stack.heads, side, side),
+        "query": (layers, stack.heads, length, stack.head_dim),
+        "key": (layers, stack.key_heads, length, stack.head_dim),
+        "value": (layers, stack.key_heads, length, stack.value_dim),
+    }[name]
+
+
+def _row_shapes(spec: VaultSpec, length: int) -> dict[str, tuple[int, ...]]:
+    return {path: row_shape(spec, path, length) for path in array_paths(spec)}
+
+
+def _row_chunk(spec: VaultSpec, path: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Chunk that a row would like: (rows, ...)."""
+    name = path.rpartition("/")[2]
+    item = _itemsize(stored_dtype(spec, name))
+    if name == "logits":
+        return (1, *shape)
+    layers, heads, tokens, width = shape
+    if name == "thumbnail":
+        kept = _largest_divisor(layers, THUMBNAIL_CHUNK // (heads * tokens * width * item))
+        return (1, kept, heads, tokens, width)
+    if name == "attention":
+        return (1, *_attention_chunk(layers, heads, tokens, width, item))
+    group = VECTOR_CHUNK // (tokens * width * item)
+    split = _largest_divisor(tokens, ATTENTION_CHUNK // (width * item))
+    return (1 << max(group, 1).bit_length() - 1, 1, 1, split, width)
+
+
+def _attention_chunk(
+    layers: int, heads: int, queries: int, keys: int, item: int
+) -> tuple[int, int, int, int]:
+    """Whole layers if small, then one layer, then some heads, then some query rows of one head."""
+    layer_bytes = heads * queries * keys * item
+    if layer_bytes < ATTENTION_CHUNK_MIN:
+        merged = _smallest_divisor(layers, -(-ATTENTION_CHUNK_MIN // layer_bytes))
+        return (merged, heads, queries, keys)
+    split_heads = _largest_divisor(heads, ATTENTION_CHUNK // (queries * keys * item))
+    split_rows = _largest_divisor(queries, ATTENTION_CHUNK // (keys * item))
+    return (1, split_heads, queries if split_heads > 1 else split_rows, keys)
+
+
+def _rows_per_unit(
+    shapes: dict[str, tuple[int, ...]],
+    chunks: dict[str, tuple[int, ...]],
+    spec: VaultSpec,
+    rows: int,
+) -> int:
+    """Rows of one shard of every array: bounded by bytes and by chunks, a multiple of groups."""
+    row_bytes = sum(
+        _product(shape) * _itemsize(stored_dtype(spec, path.rpartition("/")[2]))
+        for path, shape in shapes.items()
+    )
+    limit = max(1, UNIT_BYTES // row_bytes)
+    group = 1
+    for path, shape in shapes.items():
+        if path == "logits":
+            continue
+        step, *chunk = chunks[path]
+        group = max(group, step)
+        per_group = _product(-(-s // c) for s, c in zip(shape, chunk, strict=True))
+        limit = min(limit, max(1, CHUNKS_PER_SHARD // per_group) * step)
+    limit = min(limit, 1 << max(rows - 1, 0).bit_length())
+    return limit // group * group if limit >= group else 1 << limit.bit_length() - 1
+
+
+def _codec(name: str, spec: VaultSpec, compress: bool) -> CodecName:
+    if not compress:
+        return "plain"
+    if name in ("query", "key", "value"):
+        return "lz4-shuffle"
+    if name == "attention" and spec.precision in ("float32", "float16"):
+        return "zstd-bitshuffle"
+    return "zstd"
+
+
+def _dims(path: str) -> tuple[str, ...]:
+    return ("example", *row_dims(path.rpartition("/")[2]))
+
+
+def row_dims(name: str) -> tuple[str, ...]:
+    """Names of the axes of one example's part of an array."""
+    return {
+        "attention": ("layer", "head", "query_token", "key_token"),
+        "thumbnail": ("layer", "head", "query_bin", "key_bin"),
+        "query": ("layer", "head", "query_token", "head_dim"),
+        "key": ("layer", "key_head", "key_token", "head_dim"),
+        "value": ("layer", "key_head", "key_token", "value_dim"),
+        "logits": ("class",),
+    }[name]
+
+
+def _attributes(spec: VaultSpec, path: str) -> dict[str, Json]:
+    stack_name, _, name = path.rpartition("/")
+    if name == "logits":
+        return {"label_names": list(spec.label_names)}
+    stack = next(stack for stack in spec.stacks if stack.name == stack_name)
+    attributes: dict[str, Json] = {"layers": list(stack.layers)}
+    attributes["encoding"] = encoding_of(spec, name)
+    if name in ("query", "key"):
+        attributes["scaling"] = list(stack.scaling)
+    if name in ("key", "value"):
+        attributes["query_heads_per_key_head"] = stack.heads // stack.key_heads
+    return attributes
+
+
+def encoding_of(spec: VaultSpec, name: str) -> dict[str, Json]:
+    """What a stored number means, for a reader that knows nothing of QKVault."""
+    dtype = stored_dtype(spec, name)
+    if name == "thumbnail" or dtype == "uint8":
+        return {
+            "name": "square-root",
+            "rule": "value = (code / 255) ** 2",
+            "max_error": MAX_ERROR["uint8"],
+        }
+    if dtype == "uint16":
+        return {
+            "name": "linear",
+            "rule": "value = code * scale",
+            "scale": 1.0 / 65535.0,
+            "max_error": MAX_ERROR["uint16"],
+        }
+    if name == "attention":
+        return {"name": "identity", "max_error": MAX_ERROR[spec.precision]}
+    relative = 2.0**-11 if dtype == "float16" else 0.0
+    return {"name": "identity", "max_relative_error": relative}
+
+
+def stack_of(spec: VaultSpec, name: str) -> Stack:
+    """The stack of that name; ``KeyError`` where there is none."""
+    for stack in spec.stacks:
+        if stack.name == name:
+            return stack
+    raise KeyError(name)
+
+
+def is_kept(spec: VaultSpec, name: ArrayName | Literal["thumbnail"]) -> bool:
+    """Whether the vault keeps the array; thumbnails go with attention."""
+    return ("attention" if name == "thumbnail" else name) in spec.arrays
+
+
+def _itemsize(dtype: str) -> int:
+    return {"uint8": 1, "uint16": 2, "float16": 2, "float32": 4}[dtype]
+
+
+def _product(values: Iterable[int]) -> int:
+    result = 1
+    for value in values:
+        result *= value
+    return result
+
+
+def _largest_divisor(number: int, limit: int) -> int:
+    return next(d for d in range(min(number, max(limit, 1)), 0, -1) if number % d == 0)
+
+
+def _smallest_divisor(number: int, limit: int) -> int:
+    return next((d for d in range(limit, number) if number % d == 0), number)

@@ -1,0 +1,231 @@
+"""One example of a vault: its texts and tokens, and its arrays per stack."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from .chunks import encoding_of, is_kept, stack_of
+from .errors import InputError, MissingArray, OutOfRange
+from .heads import HeadArray
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .spec import ArrayName, Json, Label, Record, Stack
+    from .vault import Vault
+
+
+class StackView:
+    """One stack of one example: ``view.attention[layer, head]`` and so on.
+
+    Attributes:
+        spec: the stack's shape, layers and scaling.
+    """
+
+    def __init__(self, example: Example, spec: Stack) -> None:
+        self.spec = spec
+        self._example = example
+
+    @cached_property
+    def attention(self) -> HeadArray:
+        """Attention weights, ``(layer, head, query_token, key_token)``."""
+        return self._array("attention")
+
+    @cached_property
+    def query(self) -> HeadArray:
+        """Query vectors as they meet the keys, ``(layer, head, query_token, head_dim)``."""
+        return self._array("query")
+
+    @cached_property
+    def key(self) -> HeadArray:
+        """Key vectors, ``(layer, key_head, key_token, head_dim)``; see :meth:`Example.key_head`."""
+        return self._array("key")
+
+    @cached_property
+    def value(self) -> HeadArray:
+        """Value vectors, ``(layer, key_head, key_token, value_dim)``; as :attr:`key`."""
+        return self._array("value")
+
+    @cached_property
+    def thumbnail(self) -> HeadArray:
+        """Attention pooled to at most 64 x 64, ``(layer, head, query_bin, key_bin)``."""
+        return self._array("thumbnail")
+
+    def _array(self, name: str) -> HeadArray:
+        example = self._example
+        spec = example.vault.spec
+        if not is_kept(spec, cast("ArrayName", name)):
+            wanted = "attention" if name == "thumbnail" else name
+            arrays = ",".join([*spec.arrays, wanted])
+            raise MissingArray(
+                f"{name} was not kept in {example.vault.path} (kept: {', '.join(spec.arrays)});"
+                f" re-extract with --arrays {arrays}"
+            )
+        encoding = encoding_of(spec, name)
+        error = encoding.get("max_error", encoding.get("max_relative_error"))
+        reader = example.vault.store.rows(example.bucket, f"{self.spec.name}/{name}")
+        return HeadArray(
+            name, reader, example.row, self.spec.layers, example.length, cast("float", error)
+        )
+
+
+class Example:
+    """One example; text and arrays are read when first asked for.
+
+    Attributes:
+        vault: where it comes from.
+        index: its place in the dataset's order.
+        length: tokens.
+        bucket, row: where its arrays stand: padded length of the bucket, row within it.
+    """
+
+    def __init__(self, vault: Vault, index: int, bucket: int, row: int, length: int) -> None:
+        self.vault = vault
+        self.index = index
+        self.bucket = bucket
+        self.row = row
+        self.length = length
+        self._views: dict[str, StackView] = {}
+
+    def __repr__(self) -> str:
+        return f"<Example {self.index} of {self.vault.path}, {self.length} tokens>"
+
+    def __len__(self) -> int:
+        return self.length
+
+    @cached_property
+    def record(self) -> Record:
+        """All that was known before the model ran."""
+        return self.vault.record(self.index)
+
+    @property
+    def id(self) -> str:
+        """The example's id, unique in the vault."""
+        return self.record.id
+
+    @property
+    def text(self) -> tuple[str, ...]:
+        """One text, or the two of a pair."""
+        return self.record.text
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """Token strings as the tokenizer spells them."""
+        return self.record.tokens
+
+    @cached_property
+    def token_ids(self) -> NDArray[np.int32]:
+        """Vocabulary ids, int32 ``(token,)``."""
+        return np.array(self.record.token_ids, np.int32)
+
+    @cached_property
+    def segments(self) -> NDArray[np.int8]:
+        """0 for the first text, 1 for the second, int8 ``(token,)``."""
+        return np.array(self.record.segments, np.int8)
+
+    @cached_property
+    def special(self) -> NDArray[np.bool_]:
+        """True where the tokenizer put the token there, bool ``(token,)``."""
+        return np.array(self.record.special, np.bool_)
+
+    @cached_property
+    def offsets(self) -> NDArray[np.int32]:
+        """Character range of each token in its text, int32 ``(token, 2)``; no rows if unknown."""
+        return np.array(self.record.offsets, np.int32).reshape(-1, 2)
+
+    @cached_property
+    def words(self) -> NDArray[np.int32]:
+        """Word number of each token, -1 for special ones, int32 ``(token,)``; empty if unknown."""
+        return np.array(self.record.words, np.int32)
+
+    @property
+    def label(self) -> Label:
+        """Gold label, or None."""
+        return self.record.label
+
+    @property
+    def columns(self) -> dict[str, Json]:
+        """The data's other columns."""
+        return dict(self.record.columns)
+
+    @cached_property
+    def logits(self) -> NDArray[np.float32] | None:
+        """Outputs of the classification head, float32 ``(class,)``; None without such a head."""
+        return self.vault.logits(self.bucket, self.row)
+
+    @property
+    def prediction(self) -> int | float | None:
+        """The class with the largest output; the output itself where there is only one."""
+        return prediction_of(self.logits)
+
+    @property
+    def stacks(self) -> tuple[str, ...]:
+        """Names of the stacks that are kept."""
+        return tuple(stack.name for stack in self.vault.spec.stacks)
+
+    def stack(self, name: str) -> StackView:
+        """The arrays of one stack.
+
+        Raises:
+            InputError: the vault keeps no such stack.
+        """
+        view = self._views.get(name)
+        if view is None:
+            try:
+                spec = stack_of(self.vault.spec, name)
+            except KeyError:
+                raise InputError(
+                    f"stack {name!r} was asked for; this vault keeps {', '.join(self.stacks)}"
+                ) from None
+            view = self._views.setdefault(name, StackView(self, spec))
+        return view
+
+    @cached_property
+    def _first(self) -> StackView:
+        return self.stack(self.vault.spec.stacks[0].name)
+
+    @property
+    def attention(self) -> HeadArray:
+        """Attention weights of the first stack, ``(layer, head, query_token, key_token)``."""
+        return self._first.attention
+
+    @property
+    def query(self) -> HeadArray:
+        """Query vectors of the first stack, ``(layer, head, query_token, head_dim)``."""
+        return self._first.query
+
+    @property
+    def key(self) -> HeadArray:
+        """Key vectors of the first stack, ``(layer, key_head, key_token, head_dim)``."""
+        return self._first.key
+
+    @property
+    def value(self) -> HeadArray:
+        """Value vectors of the first stack, ``(layer, key_head, key_token, value_dim)``."""
+        return self._first.value
+
+    @property
+    def thumbnail(self) -> HeadArray:
+        """Pooled attention of the first stack, ``(layer, head, query_bin, key_bin)``."""
+        return self._first.thumbnail
+
+    def key_head(self, head: int) -> int:
+        """The key/value head of a query head of the first stack: ``head // (heads / key_heads)``.
+
+        Raises:
+            OutOfRange: no such query head.
+        """
+        stack = self._first.spec
+        if not -stack.heads <= head < stack.heads:
+            raise OutOfRange(f"head {head} was asked for; there are {stack.heads} heads")
+        return head % stack.heads // (stack.heads // stack.key_heads)
+
+
+def prediction_of(logits: NDArray[np.float32] | None) -> int | float | None:
+    """Class with the largest output, or the output itself where it is the only one, or None."""
+    if logits is None:
+        return None
+    return float(logits[0]) if len(logits) == 1 else int(logits.argmax())

@@ -1,0 +1,55 @@
+"""What a vault holds, in words and numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .chunks import array_paths, encoding_of, stored_dtype
+from .plan import spec_document
+from .spec import FORMAT_VERSION, Json
+
+if TYPE_CHECKING:
+    from .vault import Vault
+
+
+def describe(vault: Vault) -> dict[str, Json]:
+    """Describe a vault, JSON-ready; sizes are known once it is complete."""
+    plan, manifest = vault.store.plan, vault.store.manifest
+    spec = spec_document(vault.spec)
+    stored = dict(manifest.bytes) if manifest else {}
+    records = sum(receipt.size for receipt in plan.shards.values())
+    return {
+        "path": str(vault.path),
+        "format": FORMAT_VERSION,
+        "digest": vault.digest,
+        "complete": vault.complete,
+        "examples": len(vault),
+        "rejects": plan.rejects[0],
+        "units": plan.units,
+        "buckets": [
+            {"length": b.length, "examples": b.rows, "units": b.units} for b in plan.buckets
+        ],
+        "model": spec["provenance"],
+        "identity": spec["identity"],
+        "stacks": spec["stacks"],
+        "precision": vault.spec.precision,
+        "arrays": [_array(vault, path, stored) for path in array_paths(vault.spec)],
+        "logits": vault.spec.logits,
+        "label_names": spec["label_names"],
+        "bytes": {"examples": records, "arrays": sum(stored.values())} if manifest else None,
+    }
+
+
+def _array(vault: Vault, path: str, stored: dict[str, int]) -> dict[str, Json]:
+    stack, _, name = path.rpartition("/")
+    encoding: dict[str, Json] = {} if name == "logits" else encoding_of(vault.spec, name)
+    return {
+        "path": path,
+        "stack": stack or None,
+        "name": name,
+        "precision": stored_dtype(vault.spec, name),
+        "encoding": encoding.get("name", "identity"),
+        "max_error": encoding.get("max_error"),
+        "max_relative_error": encoding.get("max_relative_error"),
+        "bytes": stored.get(path),
+    }

@@ -1,0 +1,286 @@
+"""``plan.json``: all that is fixed before the first unit runs, and what follows from it."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from .chunks import array_paths, group_name
+from .documents import canonical_bytes, seal, sha256_hex, unseal
+from .errors import InputError, VaultError
+from .shards import ShardReceipt
+from .spec import ARRAYS, FORMAT_VERSION, PRECISIONS, STACKS, Json, Stack, VaultSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAX_PLAN_BYTES: Final = 16 << 20
+_MAX_SIZE: Final = 1 << 24
+
+EXAMPLE_ARRAYS: Final = ("place", "offset", "records", "id_hash", "id_row")
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Examples that are padded to one length.
+
+    Attributes:
+        length: padded length in tokens.
+        rows: examples.
+        rows_per_unit: rows of one shard of each array.
+        first_unit: number of the unit that holds row 0.
+    """
+
+    length: int
+    rows: int
+    rows_per_unit: int
+    first_unit: int
+
+    @property
+    def units(self) -> int:
+        """Units of this bucket."""
+        return -(-self.rows // self.rows_per_unit)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A vault's plan, read back or about to be written.
+
+    Attributes:
+        spec: what the caller asked for.
+        examples: how many.
+        buckets: by padded length, ascending.
+        metadata: path of every ``zarr.json`` -> SHA-256 of its bytes.
+        shards: path of every shard of ``examples/`` -> receipt.
+        rejects: how many rows of the input were left out, and the digest of ``rejects.jsonl``.
+        hash: of the whole document; the binding of unit shards.
+    """
+
+    spec: VaultSpec
+    examples: int
+    buckets: tuple[Bucket, ...]
+    metadata: Mapping[str, str]
+    shards: Mapping[str, ShardReceipt]
+    rejects: tuple[int, str]
+    hash: str = ""
+    _by_length: dict[int, Bucket] = field(default_factory=dict)
+    _first_units: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._by_length.update((bucket.length, bucket) for bucket in self.buckets)
+        self._first_units.extend(bucket.first_unit for bucket in self.buckets)
+
+    @property
+    def units(self) -> int:
+        """Units of all buckets."""
+        last = self.buckets[-1]
+        return last.first_unit + last.units
+
+    def bucket(self, length: int) -> Bucket:
+        """The bucket of that padded length; ``KeyError`` if the vault has none."""
+        return self._by_length[length]
+
+    def unit_rows(self, unit: int) -> tuple[Bucket, int, int]:
+        """Bucket and half-open range of rows of a unit."""
+        bucket = self.buckets[bisect_right(self._first_units, unit) - 1]
+        start = (unit - bucket.first_unit) * bucket.rows_per_unit
+        return bucket, start, min(start + bucket.rows_per_unit, bucket.rows)
+
+    def unit_shards(self, unit: int) -> list[str]:
+        """Paths of the shard files of a unit, in the order they are written."""
+        bucket = self.unit_rows(unit)[0]
+        number = unit - bucket.first_unit
+        paths = []
+        for array in array_paths(self.spec):
+            axes = 2 if array == "logits" else 5
+            key = ".".join(["c", str(number), *["0"] * (axes - 1)])
+            paths.append(f"{group_name(bucket.length)}/{array}/{key}")
+        return paths
+
+
+def number_buckets(sizes: list[tuple[int, int, int]]) -> tuple[Bucket, ...]:
+    """Buckets from (length, rows, rows per unit), their units numbered one after the other."""
+    buckets = []
+    first = 0
+    for length, rows, per_unit in sizes:
+        bucket = Bucket(length, rows, per_unit, first)
+        buckets.append(bucket)
+        first += bucket.units
+    return tuple(buckets)
+
+
+def plan_bytes(plan: Plan) -> bytes:
+    """The sealed bytes of ``plan.json``."""
+    return seal(
+        {
+            "format": FORMAT_VERSION,
+            "spec": spec_document(plan.spec),
+            "examples": plan.examples,
+            "buckets": [
+                {"length": b.length, "rows": b.rows, "rows_per_unit": b.rows_per_unit}
+                for b in plan.buckets
+            ],
+            "metadata": dict(plan.metadata),
+            "shards": {path: asdict(receipt) for path, receipt in plan.shards.items()},
+            "rejects": {"count": plan.rejects[0], "sha256": plan.rejects[1]},
+        }
+    )
+
+
+def parse_plan(data: bytes, name: str) -> Plan:
+    """Read ``plan.json``.
+
+    Raises:
+        VaultError: damaged, of another format version, or not a plan.
+    """
+    document = unseal(data, name)
+    version = document.get("format")
+    if not isinstance(version, str) or version.split(".")[0] != FORMAT_VERSION.split(".")[0]:
+        raise VaultError(
+            f"{name} is of format {version!r}; this release reads {FORMAT_VERSION}: update qkvault"
+        )
+    try:
+        return _parse(document)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise VaultError(f"{name} is not a plan this release reads: {error}") from None
+
+
+def spec_document(spec: VaultSpec) -> dict[str, Json]:
+    """A spec as JSON."""
+    return {
+        "stacks": [
+            {**asdict(s), "layers": list(s.layers), "scaling": list(s.scaling)} for s in spec.stacks
+        ],
+        "arrays": list(spec.arrays),
+        "precision": spec.precision,
+        "logits": spec.logits,
+        "label_names": list(spec.label_names),
+        "identity": dict(spec.identity),
+        "provenance": dict(spec.provenance),
+    }
+
+
+def spec_hash(spec: VaultSpec) -> str:
+    """SHA-256 of a spec's canonical JSON; the binding of the shards of ``examples/``."""
+    return sha256_hex(canonical_bytes(spec_document(spec)))
+
+
+def check_spec(spec: VaultSpec) -> None:
+    """Check a spec that is about to become a vault.
+
+    Raises:
+        InputError: it contradicts itself or the format.
+    """
+    try:
+        _check_spec(spec)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"the vault's spec cannot be used: {error}") from None
+
+
+def _check_spec(spec: VaultSpec) -> None:
+    if not spec.arrays or tuple(a for a in ARRAYS if a in spec.arrays) != tuple(spec.arrays):
+        raise ValueError(f"arrays {spec.arrays!r} are not some of {ARRAYS}, in that order")
+    if spec.precision not in PRECISIONS:
+        raise ValueError(f"precision {spec.precision!r} is none of {PRECISIONS}")
+    names = [stack.name for stack in spec.stacks]
+    if not names or [name for name in STACKS if name in names] != names:
+        raise ValueError(f"stacks {names} are not some of {STACKS}, in that order")
+    if not 0 <= spec.logits <= _MAX_SIZE:
+        raise ValueError(f"{spec.logits} logits")
+    if not all(isinstance(name, str) for name in spec.label_names):
+        raise ValueError("a label name is not text")
+    if spec.label_names and len(spec.label_names) != spec.logits:
+        raise ValueError(f"{len(spec.label_names)} label names for {spec.logits} logits")
+    for stack in spec.stacks:
+        _check_stack(stack)
+
+
+def _check_stack(stack: Stack) -> None:
+    sizes = (stack.heads, stack.key_heads, stack.head_dim, stack.value_dim, len(stack.layers))
+    if not all(type(size) is int and 1 <= size <= _MAX_SIZE for size in sizes):
+        raise ValueError(f"stack {stack.name} has sizes {sizes}")
+    if stack.heads % stack.key_heads:
+        raise ValueError(f"{stack.heads} heads are not a multiple of {stack.key_heads} key heads")
+    if not all(type(n) is int and 0 <= n <= _MAX_SIZE for n in stack.layers):
+        raise ValueError(f"layers {stack.layers} are not numbers")
+    if list(stack.layers) != sorted(set(stack.layers)):
+        raise ValueError(f"layers {stack.layers} are not ascending")
+    if len(stack.scaling) != len(stack.layers):
+        raise ValueError(f"{len(stack.scaling)} scalings for {len(stack.layers)} layers")
+    if not all(isinstance(s, int | float) for s in stack.scaling):
+        raise ValueError("a scaling is not a number")
+    if type(stack.causal) is not bool:
+        raise ValueError("causal is neither true nor false")
+
+
+def _parse(document: dict[str, Any]) -> Plan:
+    spec = _parse_spec(document["spec"])
+    _check_spec(spec)
+    sizes = [(b["length"], b["rows"], b["rows_per_unit"]) for b in document["buckets"]]
+    for size in sizes:
+        if not all(type(n) is int and 1 <= n < 2**31 for n in size):
+            raise ValueError(f"a bucket of {size}")
+    lengths = [length for length, _, _ in sizes]
+    if not lengths or lengths != sorted(set(lengths)):
+        raise ValueError("buckets that do not ascend")
+    examples = document["examples"]
+    if examples != sum(rows for _, rows, _ in sizes):
+        raise ValueError(f"{examples} examples in buckets of {sum(rows for _, rows, _ in sizes)}")
+    rejects = document["rejects"]
+    return Plan(
+        spec=spec,
+        examples=examples,
+        buckets=number_buckets(sizes),
+        metadata=_texts(document["metadata"]),
+        shards={path: parse_receipt(value) for path, value in document["shards"].items()},
+        rejects=(int(rejects["count"]), str(rejects["sha256"])),
+        hash=document["hash"],
+    )
+
+
+def parse_receipt(value: Mapping[str, Any]) -> ShardReceipt:
+    """A shard's receipt from JSON; ``ValueError`` or ``KeyError`` if it is none."""
+    size, whole, index = value["size"], value["xxh3_128"], value["index_sha256"]
+    if (
+        type(size) is not int
+        or size < 0
+        or not isinstance(whole, str)
+        or not isinstance(index, str)
+    ):
+        raise ValueError("a shard's receipt without size and digests")
+    return ShardReceipt(size, whole, index)
+
+
+def _parse_spec(value: Mapping[str, Any]) -> VaultSpec:
+    return VaultSpec(
+        stacks=tuple(_parse_stack(stack) for stack in value["stacks"]),
+        arrays=tuple(value["arrays"]),
+        precision=value["precision"],
+        logits=value["logits"],
+        label_names=tuple(value["label_names"]),
+        identity=dict(value["identity"]),
+        provenance=dict(value["provenance"]),
+    )
+
+
+def _parse_stack(value: Mapping[str, Any]) -> Stack:
+    return Stack(
+        name=value["name"],
+        layers=tuple(value["layers"]),
+        heads=value["heads"],
+        key_heads=value["key_heads"],
+        head_dim=value["head_dim"],
+        value_dim=value["value_dim"],
+        causal=value["causal"],
+        scaling=tuple(value["scaling"]),
+    )
+
+
+def _texts(value: Mapping[str, Any]) -> dict[str, str]:
+    if not all(isinstance(item, str) for item in value.values()):
+        raise ValueError("a digest that is not text")
+    return dict(value)
+
+
+VaultState = Literal["absent", "empty", "unfinished", "complete", "other"]

@@ -1,0 +1,365 @@
+"""Making a vault's folder before the model runs: records, places, metadata, and ``plan.json`` last.
+
+All of it happens in a sibling folder that gets the vault's name only when it is whole, so that bad
+input leaves nothing behind. The folder is locked while its process lives; what a dead one left is
+swept away.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from array import array
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from . import disk
+from .arrays import Column
+from .cache import Cache
+from .chunks import (
+    EXAMPLE_ROWS_PER_CHUNK,
+    RECORD_BYTES_PER_CHUNK,
+    ArrayPlan,
+    bucket_length,
+    group_name,
+    plan_bucket,
+)
+from .codecs import make_codec
+from .commits import COMMITS
+from .documents import sha256_hex
+from .errors import InputError
+from .metadata import ArrayMeta, array_document, group_document, meta_of, root_document
+from .plan import Plan, check_spec, number_buckets, plan_bytes, spec_hash
+from .records import id_hash, parse_record, record_line
+from .shards import Shard, ShardReceipt, ShardWriter, shard_tag
+from .spec import FORMAT_VERSION, Json, Record, VaultSpec
+from .store import EXAMPLES, PLAN, REJECTS, vault_state
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+_CHUNKS_PER_SHARD: Final = 1024
+_SUFFIX: Final = ".planning-"
+
+
+def make_folder(
+    path: Path,
+    spec: VaultSpec,
+    records: Iterable[Record],
+    rejects: Iterable[Mapping[str, Json]],
+    compress: bool,
+) -> None:
+    """Make a vault's folder, all but its units.
+
+    Raises:
+        InputError: something stands at ``path``; the spec or a record cannot be used; no records;
+        an id
+            appears twice.
+        ResourceError: the disk refuses.
+    """
+    check_spec(spec)
+    if not path.parent.is_dir():
+        raise InputError(f"{path} cannot be made: {path.parent} is not a folder")
+    _refuse_what_stands_there(path)
+    _sweep(path)
+    with _planning_folder(path) as folder:
+        _Planner(folder, spec, compress).run(records, rejects)
+        _refuse_what_stands_there(path)
+        with disk.writing(path):
+            folder.rename(path)
+            disk.sync_folder(path.parent)
+
+
+class _Planner:
+    """Writes the parts of one planning folder in turn."""
+
+    def __init__(self, folder: Path, spec: VaultSpec, compress: bool) -> None:
+        self._folder = folder
+        self._spec = spec
+        self._compress = compress
+        self._binding = spec_hash(spec)
+        self._metadata: dict[str, str] = {}
+        self._documents: dict[str, Json] = {}
+        self._shards: dict[str, ShardReceipt] = {}
+
+    def run(self, records: Iterable[Record], rejects: Iterable[Mapping[str, Json]]) -> None:
+        self._put_group(EXAMPLES)
+        lengths, hashes = self._put_records(records)
+        buckets = self._put_places(lengths)
+        self._put_ids(hashes)
+        sizes = []
+        for length, rows in buckets:
+            plans = plan_bucket(self._spec, length, rows, self._compress)
+            self._put_bucket(length, plans)
+            sizes.append((length, rows, plans[0].shard[0]))
+        self._make(COMMITS)
+        attributes: dict[str, Json] = {"qkvault": {"format": FORMAT_VERSION, "plan": PLAN}}
+        self._put_document("", root_document(attributes, self._documents))
+        plan = Plan(
+            spec=self._spec,
+            examples=len(lengths),
+            buckets=number_buckets(sizes),
+            metadata=self._metadata,
+            shards=self._shards,
+            rejects=self._put_rejects(rejects),
+        )
+        try:
+            data = plan_bytes(plan)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"the vault's spec cannot be written as JSON: {error}") from None
+        disk.write_file(self._folder / PLAN, data)
+        with disk.writing(self._folder):
+            for folder, _, _ in os.walk(self._folder):
+                disk.sync_folder(Path(folder))
+
+    def _put_records(self, records: Iterable[Record]) -> tuple[array[int], array[int]]:
+        """Write the records and their offsets; returns each example's length and id hash."""
+        lengths, hashes, offsets = array("i"), array("Q"), array("Q", [0])
+        self._make(f"{EXAMPLES}/records")
+        lines = _LineWriter(self._folder, self._binding)
+        try:
+            for record in records:
+                line = record_line(record)
+                lines.add(line)
+                offsets.append(offsets[-1] + len(line))
+                lengths.append(len(record.tokens))
+                hashes.append(id_hash(record.id))
+            if not lengths:
+                raise InputError("there are no examples to keep")
+            meta = self._finish_records(lines)
+        finally:
+            lines.abandon()
+        self._refuse_duplicates(hashes, offsets, meta)
+        self._put_column("offset", np.frombuffer(offsets, np.uint64), ("boundary",))
+        return lengths, hashes
+
+    def _finish_records(self, lines: _LineWriter) -> ArrayMeta:
+        plan, receipts = lines.close()
+        self._shards.update(receipts)
+        self._put_document(plan.path, array_document(plan))
+        return meta_of(plan)
+
+    def _put_places(self, lengths: array[int]) -> list[tuple[int, int]]:
+        """Write (bucket length, row, length) per example; returns (bucket length, rows)."""
+        tokens = np.frombuffer(lengths, np.int32)
+        places = np.empty((len(tokens), 3), np.int32)
+        padded = {int(n): bucket_length(int(n)) for n in np.unique(tokens)}
+        places[:, 0] = [padded[n] for n in lengths]
+        places[:, 2] = tokens
+        buckets = []
+        for length in sorted(set(padded.values())):
+            found = np.flatnonzero(places[:, 0] == length)
+            places[found, 1] = np.arange(len(found))
+            buckets.append((length, len(found)))
+        self._put_column("place", places, ("example", "bucket_row_length"))
+        return buckets
+
+    def _put_ids(self, hashes: array[int]) -> None:
+        values = np.frombuffer(hashes, np.uint64)
+        order = np.argsort(values, kind="stable")
+        self._put_column("id_hash", values[order], ("rank",))
+        self._put_column("id_row", order.astype(np.int32), ("rank",))
+
+    def _refuse_duplicates(self, hashes: array[int], offsets: array[int], meta: ArrayMeta) -> None:
+        values = np.frombuffer(hashes, np.uint64)
+        order = np.argsort(values, kind="stable")
+        equal = np.flatnonzero(values[order][1:] == values[order][:-1])
+        if not len(equal):
+            return
+
+        def open_shard(meta: ArrayMeta, number: int) -> Shard:
+            path = meta.shard_path(number)
+            tag = shard_tag(self._binding, path)
+            return Shard(self._folder / path, meta.chunks_per_shard, tag, self._shards[path])
+
+        lines = Column(meta, open_shard, Cache(16))
+        for place in equal.tolist():
+            pair = sorted(order[place : place + 2].tolist())
+            ids = [
+                parse_record(lines.rows(offsets[i], offsets[i + 1]).tobytes(), i).id for i in pair
+            ]
+            if ids[0] == ids[1]:
+                raise InputError(
+                    f"the id {ids[0]!r:.200} appears twice: examples {pair[0]} and {pair[1]}"
+                )
+
+    def _put_bucket(self, length: int, plans: list[ArrayPlan]) -> None:
+        self._put_group(group_name(length))
+        for stack in self._spec.stacks:
+            self._put_group(f"{group_name(length)}/{stack.name}")
+        for plan in plans:
+            self._make(plan.path)
+            self._put_document(plan.path, array_document(plan))
+
+    def _put_column(self, name: str, values: NDArray[Any], dims: tuple[str, ...]) -> None:
+        rows = len(values)
+        chunk = min(EXAMPLE_ROWS_PER_CHUNK, rows)
+        chunks = -(-rows // chunk)
+        per_shard = min(chunks, _CHUNKS_PER_SHARD)
+        plan = ArrayPlan(
+            path=f"{EXAMPLES}/{name}",
+            shape=values.shape,
+            shard=(per_shard * chunk, *values.shape[1:]),
+            chunk=(chunk, *values.shape[1:]),
+            dtype=values.dtype.name,
+            codec="zstd",
+            dims=dims,
+            attributes={},
+        )
+        self._make(plan.path)
+        meta = meta_of(plan)
+        for number in range(-(-chunks // per_shard)):
+            path = meta.shard_path(number)
+            writer = ShardWriter(self._folder / path, per_shard, shard_tag(self._binding, path))
+            try:
+                for place in range(min(per_shard, chunks - number * per_shard)):
+                    start = (number * per_shard + place) * chunk
+                    block = np.zeros(meta.chunk, meta.dtype)
+                    part = values[start : start + chunk]
+                    block[: len(part)] = part
+                    writer.add([(place, meta.codec.encode(block))])
+                self._shards[path] = writer.close()
+            finally:
+                writer.abandon()
+        self._put_document(plan.path, array_document(plan))
+
+    def _put_rejects(self, rejects: Iterable[Mapping[str, Json]]) -> tuple[int, str]:
+        try:
+            lines = [
+                json.dumps(dict(reject), ensure_ascii=False, allow_nan=False, sort_keys=True) + "\n"
+                for reject in rejects
+            ]
+            data = "".join(lines).encode("utf-8", "backslashreplace")
+        except (TypeError, ValueError) as error:
+            raise InputError(f"a rejected row cannot be noted: {error}") from None
+        if lines:
+            disk.write_file(self._folder / REJECTS, data)
+        return len(lines), sha256_hex(data)
+
+    def _put_group(self, path: str) -> None:
+        self._make(path)
+        self._put_document(path, group_document())
+
+    def _put_document(self, path: str, data: bytes) -> None:
+        relative = f"{path}/zarr.json" if path else "zarr.json"
+        disk.write_file(self._folder / relative, data)
+        self._metadata[relative] = sha256_hex(data)
+        if path:
+            self._documents[path] = json.loads(data)
+
+    def _make(self, path: str) -> None:
+        with disk.writing(self._folder / path):
+            (self._folder / path).mkdir(exist_ok=True)
+
+
+class _LineWriter:
+    """Writes the bytes of all records as chunks of an array whose size is known only at the end."""
+
+    def __init__(self, folder: Path, binding: str) -> None:
+        self._folder = folder
+        self._binding = binding
+        self._codec = make_codec("zstd", 1)
+        self._pending = bytearray()
+        self._chunks = 0
+        self._bytes = 0
+        self._receipts: dict[str, ShardReceipt] = {}
+        self._writer: ShardWriter | None = None
+        self._name = f"{EXAMPLES}/records"
+
+    def add(self, line: bytes) -> None:
+        """Append one line."""
+        self._bytes += len(line)
+        self._pending += line
+        while len(self._pending) >= RECORD_BYTES_PER_CHUNK:
+            self._put(bytes(self._pending[:RECORD_BYTES_PER_CHUNK]))
+            del self._pending[:RECORD_BYTES_PER_CHUNK]
+
+    def close(self) -> tuple[ArrayPlan, dict[str, ShardReceipt]]:
+        """Write what is left; returns the array's plan and its shards."""
+        if self._pending:
+            self._put(bytes(self._pending).ljust(RECORD_BYTES_PER_CHUNK, b"\0"))
+        per_shard = min(self._chunks, _CHUNKS_PER_SHARD)
+        self._close_shard(per_shard)
+        plan = ArrayPlan(
+            path=self._name,
+            shape=(self._bytes,),
+            shard=(per_shard * RECORD_BYTES_PER_CHUNK,),
+            chunk=(RECORD_BYTES_PER_CHUNK,),
+            dtype="uint8",
+            codec="zstd",
+            dims=("byte",),
+            attributes={"encoding": {"name": "json-lines", "charset": "utf-8"}},
+        )
+        return plan, self._receipts
+
+    def abandon(self) -> None:
+        """Close what is open; safe to call twice."""
+        if self._writer is not None:
+            self._writer.abandon()
+
+    def _put(self, chunk: bytes) -> None:
+        place = self._chunks % _CHUNKS_PER_SHARD
+        if place == 0:
+            self._close_shard(_CHUNKS_PER_SHARD)
+            path = f"{self._name}/c.{self._chunks // _CHUNKS_PER_SHARD}"
+            tag = shard_tag(self._binding, path)
+            self._writer = ShardWriter(self._folder / path, _CHUNKS_PER_SHARD, tag)
+        assert self._writer is not None
+        self._writer.add([(place, self._codec.encode(np.frombuffer(chunk, np.uint8)))])
+        self._chunks += 1
+
+    def _close_shard(self, chunks: int) -> None:
+        if self._writer is not None:
+            number = len(self._receipts)
+            self._receipts[f"{self._name}/c.{number}"] = self._writer.close(chunks)
+            self._writer = None
+
+
+def _refuse_what_stands_there(path: Path) -> None:
+    state = vault_state(path)
+    if state in ("unfinished", "complete"):
+        raise InputError(f"{path} already holds a vault ({state}); choose another folder")
+    if state == "other":
+        raise InputError(f"{path} exists and is not a vault; choose another folder")
+
+
+@contextmanager
+def _planning_folder(path: Path) -> Iterator[Path]:
+    """A locked sibling folder, removed if planning fails."""
+    folder = path.with_name(f"{path.name}{_SUFFIX}{secrets.token_hex(4)}")
+    with disk.writing(folder):
+        folder.mkdir()
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    finally:
+        os.close(lock)
+
+
+def _sweep(path: Path) -> None:
+    """Remove planning folders for the same vault whose process is dead."""
+    for folder in path.parent.glob(f"{_glob_escape(path.name)}{_SUFFIX}*"):
+        with suppress(OSError):
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def _glob_escape(name: str) -> str:
+    """A name with the characters that globbing reads put in brackets."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)

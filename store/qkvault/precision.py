@@ -1,0 +1,141 @@
+"""How attention becomes codes and codes become attention, with the bound on what is lost.
+
+=========  ===================================  =============================
+precision  stored                               largest error of one weight
+=========  ===================================  =============================
+float32    the value                            0
+float16    the value, rounded                   2**-12 (weights lie in [0, 1])
+uint16     ``c = round(65535 a)``               7.7e-6
+uint8      ``c = round(255 sqrt(a))``           3.93e-3
+=========  ===================================  =============================
+
+A thumbnail holds the uint8 code of the map pooled to at most 64 x 64.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from .errors import InputError
+from .spec import THUMBNAIL_SIDE, Precision
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MAX_ERROR: Final[dict[Precision, float]] = {
+    "float32": 0.0,
+    "float16": 2.0**-12,
+    "uint16": 7.7e-6,
+    "uint8": 3.93e-3,
+}
+"""Largest absolute error of one attention weight, rounding in float32 included."""
+
+DTYPES: Final[dict[Precision, str]] = {
+    "float32": "float32",
+    "float16": "float16",
+    "uint16": "uint16",
+    "uint8": "uint8",
+}
+
+UINT16_SCALE: Final = np.float32(1.0 / 65535.0)
+SQUARE_ROOT_TABLE: Final = ((np.arange(256) / 255.0) ** 2).astype(np.float32)
+"""uint8 code -> weight, float32 [256]: ``(c / 255) ** 2``."""
+
+_OVERSHOOT = 1e-3  # a softmax in half precision may round above 1
+
+
+def encode_attention(attention: NDArray[np.float32], precision: Precision) -> NDArray[Any]:
+    """Turn attention weights into the codes that a vault stores.
+
+    Args:
+        attention: float32, any shape, every value in [0, 1].
+        precision: see the module's table.
+
+    Returns:
+        An array of the same shape and the precision's stored dtype.
+
+    Raises:
+        InputError: a value is NaN, infinite or outside [0, 1].
+    """
+    weights = np.asarray(attention, dtype=np.float32)
+    if weights.size and not (weights.min() >= 0.0 and weights.max() <= 1.0 + _OVERSHOOT):
+        raise InputError(
+            f"attention weights must lie in [0, 1]; found {weights.min()} to {weights.max()}"
+        )
+    if precision == "uint16":
+        return np.rint(np.minimum(weights, 1.0) * np.float32(65535.0)).astype(np.uint16)
+    if precision == "uint8":
+        return _square_root_codes(weights)
+    return weights.astype(DTYPES[precision])
+
+
+def decode_attention(codes: NDArray[Any], precision: Precision) -> NDArray[np.float32]:
+    """Turn stored codes back into float32 weights; inverse of :func:`encode_attention`.
+
+    Args:
+        codes: any shape, the precision's stored dtype.
+        precision: see the module's table.
+    """
+    out = np.empty(codes.shape, np.float32)
+    decode_into(codes, precision, out)
+    return out
+
+
+def decode_into(codes: NDArray[Any], precision: Precision, out: NDArray[np.float32]) -> None:
+    """Decode into an array of the same shape that the caller owns."""
+    if precision == "uint16":
+        np.multiply(codes, UINT16_SCALE, out=out)
+    elif precision == "uint8":
+        SQUARE_ROOT_TABLE.take(codes, out=out, mode="clip")
+    else:
+        out[...] = codes
+
+
+def make_thumbnail(attention: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Pool attention maps to at most 64 x 64 and encode them with the square-root code.
+
+    Bin ``i`` of 64 holds tokens ``floor(i*S/64)`` up to ``floor((i+1)*S/64)``; a cell is the mean
+    over its query tokens of the sum over its key tokens, so that each row still sums to one and
+    thin lines stay visible. Up to 64 tokens the map is kept as it is.
+
+    Args:
+        attention: float32 ``(..., S, S)``, cropped to the example's own length S.
+
+    Returns:
+        uint8 ``(..., T, T)`` with ``T = min(64, S)``; weight = ``(code / 255) ** 2``.
+    """
+    weights = np.asarray(attention, dtype=np.float32)
+    tokens = weights.shape[-1]
+    if tokens > THUMBNAIL_SIDE:
+        edges = np.arange(THUMBNAIL_SIDE + 1) * tokens // THUMBNAIL_SIDE
+        counts = np.diff(edges).astype(np.float32)
+        weights = np.add.reduceat(weights, edges[:-1], axis=-1)  # (..., query_token, key_bin)
+        weights = np.add.reduceat(weights, edges[:-1], axis=-2)  # (..., query_bin, key_bin)
+        weights = weights / counts[:, None]
+    return _square_root_codes(weights)
+
+
+def _square_root_codes(weights: NDArray[np.float32]) -> NDArray[np.uint8]:
+    roots = np.sqrt(np.minimum(weights, np.float32(1.0)))
+    return np.rint(roots * np.float32(255.0)).astype(np.uint8)
+
+
+def row_sum_bound(precision: Precision, tokens: int) -> float:
+    """Largest distance from 1 of the sum of one decoded attention row of ``tokens`` weights.
+
+    With error at most e per weight a sum is off by at most ``tokens * e``. The square-root code
+    errs by at most ``2 sqrt(a) d + d**2`` with ``d = 0.5/255``, and ``sum(sqrt(a)) <=
+    sqrt(tokens)`` where the row sums to one (Cauchy-Schwarz). Float16 errs by ``2**-11`` of each
+    weight, and by ``2**-25`` at least.
+    """
+    if precision == "uint16":
+        return tokens * MAX_ERROR["uint16"]
+    if precision == "uint8":
+        step = 0.5 / 255.0
+        return 2.0 * step * math.sqrt(tokens) + tokens * step * step
+    if precision == "float16":
+        return 2.0**-11 + tokens * 2.0**-25
+    return 0.0

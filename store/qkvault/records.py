@@ -1,0 +1,128 @@
+"""A record as one line of JSON, and what a record must be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from .errors import InputError, VaultError
+from .spec import Record
+
+MAX_RECORD_BYTES: Final = 64 << 20
+
+
+def id_hash(example_id: str) -> int:
+    """First 8 bytes of the id's SHA-256 as a little-endian unsigned integer."""
+    return int.from_bytes(hashlib.sha256(example_id.encode("utf-8")).digest()[:8], "little")
+
+
+def record_line(record: Record) -> bytes:
+    """Spell a record as one line of UTF-8 JSON.
+
+    Raises:
+        InputError: the record breaks a rule of :class:`Record`, or holds what JSON cannot.
+    """
+    problem = _problem(record)
+    if problem:
+        raise InputError(f"example {record.id!r:.200} cannot be stored: {problem}")
+    document = {
+        "id": record.id,
+        "text": list(record.text),
+        "tokens": list(record.tokens),
+        "token_ids": [int(i) for i in record.token_ids],
+        "segments": [int(i) for i in record.segments],
+        "special": [int(i) for i in record.special],
+        "offsets": [[int(a), int(b)] for a, b in record.offsets],
+        "words": [int(i) for i in record.words],
+        "label": record.label,
+        "columns": dict(record.columns),
+    }
+    try:
+        text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        line = text.encode("utf-8") + b"\n"
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"example {record.id!r:.200} cannot be stored: {error}") from None
+    if len(line) > MAX_RECORD_BYTES:
+        raise InputError(f"example {record.id!r:.200} cannot be stored: {len(line)} bytes of text")
+    return line
+
+
+def parse_record(line: bytes, index: int) -> Record:
+    """Read a record's line; nothing in it is trusted.
+
+    Raises:
+        VaultError: not a record, with the example's number.
+    """
+    try:
+        document = json.loads(line)
+        record = _record(document)
+        problem = _problem(record)
+    except (ValueError, TypeError, KeyError, RecursionError, AttributeError) as error:
+        raise VaultError(f"the record of example {index} is damaged: {error}") from None
+    if problem:
+        raise VaultError(f"the record of example {index} is damaged: {problem}")
+    return record
+
+
+def _record(document: Mapping[str, Any]) -> Record:
+    return Record(
+        id=document["id"],
+        text=tuple(document["text"]),
+        tokens=tuple(document["tokens"]),
+        token_ids=tuple(document["token_ids"]),
+        segments=tuple(document["segments"]),
+        special=tuple(document["special"]),
+        offsets=tuple((start, end) for start, end in document["offsets"]),
+        words=tuple(document["words"]),
+        label=document["label"],
+        columns=document["columns"],
+    )
+
+
+def _problem(record: Record) -> str | None:
+    """What is wrong with a record, or None."""
+    if not isinstance(record.id, str) or not record.id:
+        return "its id is not a non-empty text"
+    if len(record.text) not in (1, 2) or not all(isinstance(t, str) for t in record.text):
+        return "it has neither one text nor two"
+    if not isinstance(record.label, None | bool | int | float | str):
+        return f"its label is a {type(record.label).__name__}"
+    if not isinstance(record.columns, Mapping):
+        return "its columns are not an object"
+    if not all(isinstance(name, str) for name in record.columns):
+        return "a column's name is not text"
+    return _token_problem(record)
+
+
+def _token_problem(record: Record) -> str | None:
+    tokens = len(record.tokens)
+    if tokens == 0:
+        return "it has no tokens"
+    if not all(isinstance(token, str) for token in record.tokens):
+        return "a token is not text"
+    for name in ("token_ids", "segments", "special"):
+        if len(getattr(record, name)) != tokens:
+            return f"it has {tokens} tokens but {len(getattr(record, name))} {name}"
+    for name in ("offsets", "words"):
+        if len(getattr(record, name)) not in (0, tokens):
+            return f"it has {tokens} tokens but {len(getattr(record, name))} {name}"
+    if not all(_is_int(i, 0, 2**31 - 1) for i in record.token_ids):
+        return "a token id is not a number from 0 to 2**31-1"
+    if not all(_is_int(i, 0, 127) for i in record.segments):
+        return "a segment is not a small number"
+    if not all(_is_int(i, 0, 1) for i in record.special):
+        return "a special mark is neither 0 nor 1"
+    if not all(_is_int(i, -1, 2**31 - 1) for i in record.words):
+        return "a word number is out of range"
+    if not all(_is_int(a, 0, b) and _is_int(b, a, 2**31 - 1) for a, b in record.offsets):
+        return "an offset is not a character range"
+    return None
+
+
+def _is_int(value: Any, low: int, high: int) -> bool:
+    try:
+        return bool(low <= value.__index__() <= high)
+    except (AttributeError, TypeError):
+        return False

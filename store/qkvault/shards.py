@@ -1,0 +1,165 @@
+"""One shard file: Zarr v3's ``sharding_indexed``, the index at the end and a tag before it.
+
+::
+
+    chunk, chunk, ...   in C order of the chunks' coordinates, without gaps
+    tag                 16 bytes that bind the file to its plan and its path
+    index               per inner chunk: offset and size, little-endian uint64 (2**64-1 twice:
+    absent) crc32c              of the index, little-endian uint32
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import xxhash
+
+from . import disk
+from .codecs import Buffer, crc32c
+from .errors import VaultError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+TAG_BYTES: Final = 16
+_CRC_BYTES: Final = 4
+ABSENT: Final = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class ShardReceipt:
+    """What a commit says of one shard file.
+
+    Attributes:
+        size: bytes of the file.
+        xxh3_128: of all its bytes, hexadecimal.
+        index_sha256: of the index without its checksum, hexadecimal.
+    """
+
+    size: int
+    xxh3_128: str
+    index_sha256: str
+
+
+def shard_tag(binding: str, path: str) -> bytes:
+    """The 16 bytes that bind a shard to ``binding`` (a plan's hash) and its path in the vault."""
+    return hashlib.sha256(f"{binding}\n{path}".encode()).digest()[:TAG_BYTES]
+
+
+class ShardWriter:
+    """Writes one shard under a temporary name; :meth:`close` makes it whole and durable.
+
+    Chunks are added in C order of their coordinates; those never added are absent.
+    """
+
+    def __init__(self, temporary: Path, chunks: int, tag: bytes) -> None:
+        self.path = temporary
+        self._index: NDArray[np.uint64] = np.full((chunks, 2), ABSENT, np.uint64)
+        self._tag = tag
+        self._size = 0
+        self._hash = xxhash.xxh3_128()
+        with disk.writing(temporary):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+            self._fd = os.open(temporary, flags, 0o666)
+
+    def add(self, chunks: Iterable[tuple[int, list[Buffer]]]) -> None:
+        """Append encoded chunks, each with its number in the shard."""
+        buffers: list[Buffer] = []
+        for number, parts in chunks:
+            size = sum(len(part) for part in parts)
+            self._index[number] = (self._size, size)
+            self._size += size
+            buffers += parts
+        self._append(buffers)
+
+    def close(self, chunks: int | None = None) -> ShardReceipt:
+        """Write tag and index, sync, close. ``chunks`` shortens the index to so many chunks."""
+        index = self._index[:chunks].astype("<u8").tobytes()
+        checksum = crc32c(index).to_bytes(_CRC_BYTES, "little")
+        self._append([self._tag, index, checksum])
+        with disk.writing(self.path):
+            os.fsync(self._fd)
+        self.abandon()
+        size = self._size + TAG_BYTES + len(index) + _CRC_BYTES
+        return ShardReceipt(size, self._hash.hexdigest(), hashlib.sha256(index).hexdigest())
+
+    def abandon(self) -> None:
+        """Close the file as it is; safe to call twice."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _append(self, buffers: list[Buffer]) -> None:
+        for buffer in buffers:
+            self._hash.update(buffer)
+        with disk.writing(self.path):
+            disk.write_buffers(self._fd, buffers)
+
+
+class Shard:
+    """A shard open for reading, its tail checked. Its file closes when nobody holds it."""
+
+    __slots__ = ("_fd", "end", "index", "path")
+
+    def __init__(self, path: Path, chunks: int, tag: bytes, receipt: ShardReceipt) -> None:
+        """Open and check size, tag, index checksum, index digest and every index entry.
+
+        Args:
+            chunks: inner chunks of a shard, as its array's metadata says.
+
+        Raises:
+            VaultError: the file is missing or is not the one that was committed.
+        """
+        self._fd = -1
+        self.path = path
+        self._fd, size = disk.open_for_reading(path)
+        index_bytes = chunks * 16
+        self.end = size - TAG_BYTES - index_bytes - _CRC_BYTES
+        if size != receipt.size or self.end < 0:
+            raise VaultError(f"{path} has {size} bytes; {receipt.size} were committed")
+        tail = disk.read_at(self._fd, size - self.end, self.end, path)
+        index = tail[TAG_BYTES:-_CRC_BYTES]
+        if int.from_bytes(tail[-_CRC_BYTES:], "little") != crc32c(index):
+            raise VaultError(f"{path} is damaged: its index does not match its checksum")
+        if tail[:TAG_BYTES] != tag:
+            raise VaultError(
+                f"{path} is another file of this or another vault: its tag does not match"
+            )
+        if hashlib.sha256(index).hexdigest() != receipt.index_sha256:
+            raise VaultError(f"{path} is damaged: its index is not the committed one")
+        self.index: NDArray[np.uint64] = np.frombuffer(index, "<u8").reshape(chunks, 2)
+        self._check_entries()
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+    def entry(self, number: int) -> tuple[int, int]:
+        """Offset and size of an inner chunk.
+
+        Raises:
+            VaultError: the chunk is absent.
+        """
+        offset, size = self.index[number].tolist()
+        if offset == ABSENT:
+            raise VaultError(f"{self.path} is damaged: chunk {number} is missing from it")
+        return offset, size
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Bytes of the file; thread-safe, for it keeps no position."""
+        return disk.read_at(self._fd, size, offset, self.path)
+
+    def _check_entries(self) -> None:
+        offsets, sizes = self.index[:, 0], self.index[:, 1]
+        present = offsets != np.uint64(ABSENT)
+        end = np.uint64(self.end)
+        fits = (offsets <= end) & (sizes <= end) & (sizes <= end - np.minimum(offsets, end))
+        if not np.all(np.where(present, fits, sizes == np.uint64(ABSENT))):
+            raise VaultError(f"{self.path} is damaged: its index points outside the file")

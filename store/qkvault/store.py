@@ -1,0 +1,199 @@
+"""A vault's folder: its documents checked once, its arrays and shards opened when first touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from . import disk
+from .arrays import Column, RowReader
+from .cache import Cache
+from .chunks import array_paths, group_name, row_shape, stored_dtype
+from .commits import (
+    MANIFEST,
+    MAX_COMMIT_BYTES,
+    MAX_MANIFEST_BYTES,
+    Commit,
+    Manifest,
+    commit_path,
+    parse_commit,
+    parse_manifest,
+)
+from .documents import sha256_hex
+from .errors import VaultError
+from .metadata import MAX_METADATA_BYTES, ArrayMeta, parse_array
+from .plan import MAX_PLAN_BYTES, Plan, VaultState, parse_plan, spec_hash
+from .shards import Shard, shard_tag
+
+PLAN: Final = "plan.json"
+EXAMPLES: Final = "examples"
+REJECTS: Final = "rejects.jsonl"
+
+_OPEN_SHARDS: Final = 128
+_KEPT_COMMITS: Final = 1024
+_KEPT_CHUNKS: Final = 256
+_KEPT_BYTES: Final = 32 << 20
+
+
+def vault_state(path: Path | str) -> VaultState:
+    """What stands at a path, without opening it.
+
+    Returns:
+        ``"absent"``, ``"empty"`` (a folder with nothing in it), ``"unfinished"`` or ``"complete"``
+        (a vault), or ``"other"`` (a file, or a folder that is not a vault).
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return "other" if folder.exists() or folder.is_symlink() else "absent"
+    if (folder / PLAN).is_file() and (folder / "zarr.json").is_file():
+        return "complete" if (folder / MANIFEST).is_file() else "unfinished"
+    return "empty" if next(folder.iterdir(), None) is None else "other"
+
+
+class Store:
+    """The files of one vault, for reading. Threads may share it, and so may a forked child."""
+
+    def __init__(self, path: Path) -> None:
+        """Read plan and manifest; nothing that grows with the number of examples.
+
+        Raises:
+            VaultError: missing, not a vault, damaged, or of another format version.
+        """
+        self.path = path
+        self._refuse_what_is_no_vault()
+        self.plan: Plan = parse_plan(disk.read_whole(path / PLAN, MAX_PLAN_BYTES), f"{path / PLAN}")
+        self.manifest: Manifest | None = None
+        if (path / MANIFEST).exists():
+            data = disk.read_whole(path / MANIFEST, MAX_MANIFEST_BYTES)
+            self.manifest = parse_manifest(data, self.plan, f"{path / MANIFEST}")
+        self._examples_binding = spec_hash(self.plan.spec)
+        self._shards: Cache[str, Shard] = Cache(_OPEN_SHARDS)
+        self._commits: Cache[int, Commit] = Cache(_KEPT_COMMITS)
+        self._chunks: Cache[tuple[str, int], Any] = Cache(_KEPT_CHUNKS, _KEPT_BYTES)
+        self._readers: dict[str, RowReader] = {}
+        self._columns: dict[str, Column] = {}
+
+    def rows(self, length: int, array: str) -> RowReader:
+        """Reader of a bucket's five-axis array, such as (64, ``encoder/attention``)."""
+        path = f"{group_name(length)}/{array}"
+        reader = self._readers.get(path)
+        if reader is None:
+            meta = self.meta(path)
+            self._check_meta(meta, length, array)
+            reader = self._readers.setdefault(path, RowReader(meta, self._unit_shard))
+        return reader
+
+    def logits(self, length: int) -> Column:
+        """Reader of a bucket's logits."""
+        path = f"{group_name(length)}/logits"
+        column = self._columns.get(path)
+        if column is None:
+            meta = self.meta(path)
+            self._check_meta(meta, length, "logits")
+            column = self._columns.setdefault(path, Column(meta, self._unit_shard, self._chunks))
+        return column
+
+    def examples(self, name: str) -> Column:
+        """Reader of ``place``, ``offset``, ``records``, ``id_hash`` or ``id_row``."""
+        column = self._columns.get(name)
+        if column is None:
+            meta = self.meta(f"{EXAMPLES}/{name}")
+            self._check_examples(meta, name)
+            column = self._columns.setdefault(name, Column(meta, self._example_shard, self._chunks))
+        return column
+
+    def meta(self, path: str) -> ArrayMeta:
+        """An array's metadata, its digest checked against the plan.
+
+        Raises:
+            VaultError: missing, damaged, or not an array this release reads.
+        """
+        relative = f"{path}/zarr.json"
+        file = self.path / relative
+        data = disk.read_whole(file, MAX_METADATA_BYTES)
+        if sha256_hex(data) != self.plan.metadata.get(relative):
+            raise VaultError(f"{file} is damaged: it is not the file that the plan names")
+        return parse_array(data, path, str(file))
+
+    def commit(self, unit: int) -> Commit:
+        """The commit of a unit.
+
+        Raises:
+            VaultError: the unit was never finished, or its commit is damaged.
+        """
+        kept = self._commits.get(unit)
+        if kept is not None:
+            return kept
+        file = self.path / commit_path(unit)
+        if not file.exists():
+            word = (
+                "is missing" if self.manifest else "does not exist: this part was never extracted"
+            )
+            raise VaultError(f"{file} {word}")
+        data = disk.read_whole(file, MAX_COMMIT_BYTES)
+        return self._commits.put(unit, parse_commit(data, self.plan, unit, str(file)))
+
+    def close(self) -> None:
+        """Let go of all open files. A later read opens them again."""
+        self._shards.clear()
+        self._chunks.clear()
+
+    def _refuse_what_is_no_vault(self) -> None:
+        state = vault_state(self.path)
+        if state == "absent":
+            raise VaultError(f"{self.path} does not exist")
+        if state in ("empty", "other"):
+            raise VaultError(f"{self.path} is not a vault: it has no {PLAN} with a zarr.json")
+
+    def _unit_shard(self, meta: ArrayMeta, number: int) -> Shard:
+        path = meta.shard_path(number)
+        shard = self._shards.get(path)
+        if shard is None:
+            length = int(meta.path[1:].partition("/")[0])
+            unit = self.plan.bucket(length).first_unit + number
+            receipt = self.commit(unit).files[path]
+            tag = shard_tag(self.plan.hash, path)
+            opened = Shard(self.path / path, meta.chunks_per_shard, tag, receipt)
+            shard = self._shards.put(path, opened)
+        return shard
+
+    def _example_shard(self, meta: ArrayMeta, number: int) -> Shard:
+        path = meta.shard_path(number)
+        shard = self._shards.get(path)
+        if shard is None:
+            receipt = self.plan.shards.get(path)
+            if receipt is None:
+                raise VaultError(f"{self.path / path} is not a file that the plan names")
+            tag = shard_tag(self._examples_binding, path)
+            opened = Shard(self.path / path, meta.chunks_per_shard, tag, receipt)
+            shard = self._shards.put(path, opened)
+        return shard
+
+    def _check_meta(self, meta: ArrayMeta, length: int, array: str) -> None:
+        """A bucket's array must have the shape and type that the plan implies."""
+        spec, bucket = self.plan.spec, self.plan.bucket(length)
+        shape = (bucket.rows, *row_shape(spec, array, length))
+        dtype = stored_dtype(spec, array.rpartition("/")[2])
+        if meta.shape != shape or meta.dtype != dtype or meta.shard[0] != bucket.rows_per_unit:
+            raise VaultError(
+                f"{self.path / meta.path} has another shape or type than the plan says"
+            )
+
+    def _check_examples(self, meta: ArrayMeta, name: str) -> None:
+        count = self.plan.examples
+        expected: dict[str, tuple[tuple[int, ...], str]] = {
+            "place": ((count, 3), "int32"),
+            "offset": ((count + 1,), "uint64"),
+            "records": (meta.shape[:1], "uint8"),
+            "id_hash": ((count,), "uint64"),
+            "id_row": ((count,), "int32"),
+        }
+        shape, dtype = expected[name]
+        if meta.shape != shape or meta.dtype != dtype or len(meta.shape) > 2:
+            raise VaultError(
+                f"{self.path / meta.path} has another shape or type than the plan says"
+            )
+
+    def bucket_arrays(self) -> list[str]:
+        """Paths of each bucket's arrays within its group."""
+        return array_paths(self.plan.spec)

@@ -1,0 +1,235 @@
+"""A vault open for reading."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from operator import index as as_int
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from .commits import commit_path
+from .documents import sha256_hex
+from .errors import InputError, OutOfRange, UnknownExample, VaultError
+from .example import Example
+from .records import MAX_RECORD_BYTES, id_hash, parse_record
+from .store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from .spec import Json, Record, VaultSpec
+    from .table import Table
+
+_LINES_AT_ONCE: Final = 4096
+
+
+class Vault:
+    """A vault, as a sequence of :class:`Example` in the dataset's order.
+
+    Opening reads three small files, however many examples there are. Threads may share a vault,
+    and a forked child may go on with it. As a context manager it closes itself.
+
+    Attributes:
+        path: the folder.
+        spec: what was kept, and how.
+        complete: False only for an unfinished vault opened with ``partial=True``.
+        store: the folder's files (for qkvault's own modules).
+    """
+
+    def __init__(self, path: Path | str, *, partial: bool = False) -> None:
+        """Open a vault.
+
+        Args:
+            path: the folder.
+            partial: accept an unfinished vault; what is not finished raises when touched.
+
+        Raises:
+            VaultError: missing, not a vault, damaged, of another format, or unfinished.
+        """
+        self.path = Path(path)
+        self.store = Store(self.path)
+        self.spec: VaultSpec = self.store.plan.spec
+        self.complete = self.store.manifest is not None
+        if not self.complete and not partial:
+            raise VaultError(
+                f"{self.path} is unfinished; run the same extraction again to go on with it"
+            )
+
+    @cached_property
+    def digest(self) -> str:
+        """Names the contents: the manifest's hash, 64 hexadecimal digits.
+
+        An unfinished vault's digest changes with every unit that is finished before it is first
+        asked for.
+        """
+        if self.store.manifest is not None:
+            return self.store.manifest.hash
+        done = ",".join(str(unit) for unit in self._finished_units())
+        return sha256_hex(f"{self.store.plan.hash} {done}".encode())
+
+    def __repr__(self) -> str:
+        return f"<Vault {self.path}, {len(self)} examples>"
+
+    def __len__(self) -> int:
+        return self.store.plan.examples
+
+    def __getitem__(self, index: int) -> Example:
+        """The example at a place in the dataset's order; a negative one counts from the end.
+
+        Raises:
+            OutOfRange: no such place.
+        """
+        count = len(self)
+        try:
+            number = as_int(index)
+        except TypeError:
+            raise InputError(
+                f"an example is asked for by its number; found {index!r:.100}"
+            ) from None
+        if not -count <= number < count:
+            raise OutOfRange(f"example {number} was asked for; there are {count}, 0 to {count - 1}")
+        return self._example(number % count)
+
+    def __iter__(self) -> Iterator[Example]:
+        return (self._example(index) for index in range(len(self)))
+
+    def __enter__(self) -> Vault:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of all open files."""
+        self.store.close()
+
+    def by_id(self, example_id: str) -> Example:
+        """The example with an id.
+
+        Raises:
+            UnknownExample: no example has it.
+        """
+        try:
+            wanted = id_hash(example_id)
+        except (AttributeError, UnicodeEncodeError):
+            raise UnknownExample(f"no example has the id {example_id!r:.200}") from None
+        hashes, rows = self.store.examples("id_hash"), self.store.examples("id_row")
+        low, high = 0, len(self)
+        while low < high:
+            middle = (low + high) // 2
+            if int(hashes.row(middle)) < wanted:
+                low = middle + 1
+            else:
+                high = middle
+        while low < len(self) and int(hashes.row(low)) == wanted:
+            example = self[int(rows.row(low))]
+            if example.id == example_id:
+                return example
+            low += 1
+        raise UnknownExample(f"no example of {self.path} has the id {example_id!r:.200}")
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int32]:
+        """Tokens of every example, int32 ``(example,)``, read-only."""
+        lengths: NDArray[np.int32] = self.places[:, 2].astype(np.int32)
+        lengths.flags.writeable = False
+        return lengths
+
+    @property
+    def places(self) -> NDArray[np.int32]:
+        """Bucket length, row and length of every example, int32 ``(example, 3)``."""
+        return self.store.examples("place").rows(0, len(self))
+
+    @cached_property
+    def table(self) -> Table:
+        """Search, filter and sort over all examples."""
+        from .table import Table
+
+        return Table(self)
+
+    def info(self) -> dict[str, Json]:
+        """What the vault holds, JSON-ready."""
+        from .info import describe
+
+        return describe(self)
+
+    def record(self, index: int) -> Record:
+        """The record of an example.
+
+        Raises:
+            VaultError: it is damaged.
+        """
+        start, stop = self.store.examples("offset").rows(index, index + 2).tolist()
+        return parse_record(self._record_bytes(start, stop, index), index)
+
+    def iter_records(self, start: int = 0) -> Iterator[Record]:
+        """Records in the dataset's order, from an example on."""
+        offsets = self.store.examples("offset")
+        for first in range(start, len(self), _LINES_AT_ONCE):
+            last = min(first + _LINES_AT_ONCE, len(self))
+            bounds = offsets.rows(first, last + 1).tolist()
+            for index in range(first, last):
+                low, high = bounds[index - first : index - first + 2]
+                yield parse_record(self._record_bytes(low, high, index), index)
+
+    def iter_outcomes(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Outputs of the classification head, unit by unit: (examples int64, logits float32).
+
+        Nothing for a model without such a head; only finished units of an unfinished vault.
+        """
+        if not self.spec.logits:
+            return
+        for unit in self._finished_units():
+            bucket, start, stop = self.store.plan.unit_rows(unit)
+            logits = self.store.logits(bucket.length).rows(start, stop)
+            yield self.unit_examples(unit), logits.astype(np.float32)
+
+    def logits(self, length: int, row: int) -> NDArray[np.float32] | None:
+        """Outputs for a row of a bucket, float32 ``(class,)``; None without such a head."""
+        if not self.spec.logits:
+            return None
+        values: NDArray[np.float32] = self.store.logits(length).row(row).astype(np.float32)
+        return values
+
+    def unit_examples(self, unit: int) -> NDArray[np.int64]:
+        """Examples of a unit, by row, int64."""
+        bucket, start, stop = self.store.plan.unit_rows(unit)
+        return self._bucket_examples(bucket.length)[start:stop]
+
+    def _bucket_examples(self, length: int) -> NDArray[np.int64]:
+        """Examples of a bucket, by row: a bucket's rows are in the dataset's order."""
+        kept = self._by_bucket.get(length)
+        if kept is None:
+            found = np.flatnonzero(self.places[:, 0] == length).astype(np.int64)
+            kept = self._by_bucket.setdefault(length, found)
+        return kept
+
+    @cached_property
+    def _by_bucket(self) -> dict[int, NDArray[np.int64]]:
+        return {}
+
+    def _finished_units(self) -> Iterator[int]:
+        for unit in range(self.store.plan.units):
+            if self.complete or (self.path / commit_path(unit)).exists():
+                yield unit
+
+    def _example(self, index: int) -> Example:
+        length, row, tokens = self.store.examples("place").row(index).tolist()
+        try:
+            known = row < self.store.plan.bucket(length).rows
+        except KeyError:
+            known = False
+        if not known or not 0 < tokens <= length or row < 0:
+            raise VaultError(f"{self.path} is damaged: example {index} has no place in a bucket")
+        return Example(self, index, length, row, tokens)
+
+    def _record_bytes(self, start: int, stop: int, index: int) -> bytes:
+        records = self.store.examples("records")
+        if not start < stop <= records.meta.shape[0] or stop - start > MAX_RECORD_BYTES:
+            raise VaultError(f"{self.path} is damaged: example {index} has no record")
+        data: Any = records.rows(start, stop)
+        return bytes(data.tobytes())

@@ -1,0 +1,347 @@
+"""Filling a vault unit by unit, so that it can stop at any moment and go on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from . import disk
+from .chunks import MIB, group_name
+from .codecs import Buffer
+from .commits import (
+    MANIFEST,
+    Commit,
+    commit_bytes,
+    commit_path,
+    commits_digest,
+    manifest_bytes,
+)
+from .documents import canonical_bytes
+from .errors import PlanMismatch, VaultError
+from .planning import make_folder
+from .shards import ShardReceipt, ShardWriter, shard_tag
+from .store import Store
+from .units import PARTIAL, Claim, Receipt, Unit, UnitBuffer
+from .vault import Vault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from .metadata import ArrayMeta
+    from .spec import Json, Record, VaultSpec
+
+_GROUP_BYTES: Final = MIB
+Encoded = list[tuple[int, list[Buffer]]]
+
+
+def create(
+    path: Path | str,
+    spec: VaultSpec,
+    records: Iterable[Record],
+    *,
+    rejects: Iterable[Mapping[str, Json]] = (),
+    compress: bool = True,
+) -> VaultWriter:
+    """Plan a new vault: everything but the arrays is written, or nothing is.
+
+    Args:
+        path: an absent or empty folder, whose parent exists.
+        spec: what will be kept.
+        records: the examples in the dataset's order, taken one by one.
+        rejects: rows of the data that were left out and why; taken after the records.
+        compress: False stores chunks as they are (with checksums), for fast disks or short-lived
+        vaults.
+
+    Raises:
+        InputError: the path is taken; the spec or a record cannot be used; no records; an id twice.
+        ResourceError: the disk refuses.
+    """
+    folder = Path(path)
+    make_folder(folder, spec, records, rejects, compress)
+    return VaultWriter(folder)
+
+
+def resume(path: Path | str, identity: Mapping[str, Json] | None = None) -> VaultWriter:
+    """Go on with a vault; a finished one has no pending units.
+
+    Args:
+        path: the vault.
+        identity: what the caller would give as :attr:`VaultSpec.identity`; compared key by key.
+
+    Raises:
+        VaultError: not a vault, or its plan is damaged.
+        PlanMismatch: the identity differs, naming each key.
+    """
+    writer = VaultWriter(Path(path))
+    if identity is not None:
+        _compare(writer.path, writer.spec.identity, identity)
+    return writer
+
+
+def _compare(path: Path, kept: Mapping[str, Json], asked: Mapping[str, Json]) -> None:
+    differing = [
+        f"{key} (was {_shown(kept, key)}, now {_shown(asked, key)})"
+        for key in sorted({*kept, *asked})
+        if _shown(kept, key, None) != _shown(asked, key, None)
+    ]
+    if differing:
+        raise PlanMismatch(
+            f"{path} was made from another plan; it differs in {'; '.join(differing)};"
+            " choose another folder, or give what was given before"
+        )
+
+
+def _shown(values: Mapping[str, Json], key: str, limit: int | None = 80) -> str:
+    if key not in values:
+        return "absent"
+    return canonical_bytes({"": values[key]})[4:-2].decode()[:limit]
+
+
+class VaultWriter:
+    """Writes the units of a vault; several threads or processes may share the work.
+
+    Attributes:
+        path: the vault's folder.
+        spec: what is kept.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._store = Store(path)
+        self.spec: VaultSpec = self._store.plan.spec
+        self._reader = Vault(path, partial=True)
+        self._pool: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> VaultWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of threads and open files; what is committed stays."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
+        self._reader.close()
+        self._store.close()
+
+    @cached_property
+    def units(self) -> tuple[Unit, ...]:
+        """All units, by number; buckets ascend in length."""
+        plan = self._store.plan
+        places = self._reader.places
+        order = np.argsort(places[:, 0], kind="stable").astype(np.int64)
+        starts: dict[int, int] = {}
+        total = 0
+        for bucket in plan.buckets:
+            starts[bucket.length] = total
+            total += bucket.rows
+        units = []
+        for number in range(plan.units):
+            bucket, first, last = plan.unit_rows(number)
+            base = starts[bucket.length]
+            examples = order[base + first : base + last]
+            lengths = places[examples, 2]
+            units.append(Unit(number, group_name(bucket.length), bucket.length, examples, lengths))
+        return tuple(units)
+
+    def pending(self) -> list[Unit]:
+        """Units without a valid commit, by number. Other processes' commits are seen."""
+        if (self.path / MANIFEST).exists():
+            return []
+        return [unit for unit in self.units if self._commit(unit.id) is None]
+
+    def records(self, unit: Unit) -> list[Record]:
+        """Records of a unit's examples, by row."""
+        return [self._reader.record(int(index)) for index in unit.examples]
+
+    def begin(self, unit: Unit) -> UnitBuffer:
+        """Claim a unit and get the arrays to fill.
+
+        Raises:
+            UnitTaken: another process is writing it, or has written it.
+        """
+        claim = Claim(self.path, unit.id)
+        try:
+            return UnitBuffer(unit, self._metas(unit), claim)
+        except BaseException:
+            claim.release()
+            raise
+
+    def commit(self, buffer: UnitBuffer) -> Receipt:
+        """Write a unit's shards and then its commit; after this it is finished for good.
+
+        Raises:
+            InputError: an array was left unfilled or has another shape.
+            ResourceError: the disk refuses; the unit stays pending.
+        """
+        unit = buffer.unit
+        metas = self._metas(unit)
+        buffer.check(metas)
+        try:
+            receipts = self._write_shards(buffer, metas)
+            data = commit_bytes(self._store.plan, unit.id, receipts)
+            file = self.path / commit_path(unit.id)
+            if self._commit(unit.id) is None:
+                with suppress(FileNotFoundError):  # a damaged commit is redone, not kept
+                    file.unlink()
+            disk.put_if_absent(file, data, buffer.claim.folder / file.name)
+        finally:
+            buffer.claim.release()
+        raw = sum(values.nbytes for values in buffer.arrays.values())
+        return Receipt(sum(receipt.size for receipt in receipts.values()), raw)
+
+    def finish(self) -> str:
+        """Check that every unit is committed and put the manifest; returns the vault's digest.
+
+        Raises:
+            VaultError: units are pending.
+            ResourceError: the disk refuses.
+        """
+        plan = self._store.plan
+        hashes = []
+        stored: dict[str, int] = {}
+        for number in range(plan.units):
+            commit = self._commit(number)
+            if commit is None:
+                left = len(self.pending())
+                raise VaultError(
+                    f"{self.path} has {left} of {plan.units} units still to be written"
+                )
+            hashes.append(commit.hash)
+            for path, receipt in commit.files.items():
+                array = path.partition("/")[2].rpartition("/")[0]
+                stored[array] = stored.get(array, 0) + receipt.size
+        shutil.rmtree(self.path / PARTIAL, ignore_errors=True)
+        data = manifest_bytes(plan, commits_digest(hashes), stored)
+        file = self.path / MANIFEST
+        if not file.exists():
+            disk.put_if_absent(file, data, self.path / f"{MANIFEST}.partial")
+        self.close()
+        return Vault(self.path).digest
+
+    def _commit(self, unit: int) -> Commit | None:
+        """A unit's commit, if it is valid and its files have the committed sizes."""
+        try:
+            commit = self._store.commit(unit)
+            for path, receipt in commit.files.items():
+                if (self.path / path).stat().st_size != receipt.size:
+                    return None
+        except (VaultError, OSError):
+            return None
+        return commit
+
+    def _metas(self, unit: Unit) -> dict[str, ArrayMeta]:
+        metas = {}
+        for path in self._store.bucket_arrays():
+            reader = (
+                self._store.logits(unit.length)
+                if path == "logits"
+                else self._store.rows(unit.length, path)
+            )
+            metas[path] = reader.meta
+        return metas
+
+    def _write_shards(
+        self, buffer: UnitBuffer, metas: dict[str, ArrayMeta]
+    ) -> dict[str, ShardReceipt]:
+        plan = self._store.plan
+        number = buffer.unit.id - plan.bucket(buffer.unit.length).first_unit
+        receipts = {}
+        written = []
+        jobs = [
+            (path, group)
+            for path, meta in metas.items()
+            for group in _groups(meta, len(buffer.unit.examples))
+        ]
+        encoded = self._encode(buffer, metas, jobs)
+        for path, meta in metas.items():
+            final = meta.shard_path(number)
+            temporary = buffer.claim.folder / path.replace("/", "-")
+            writer = ShardWriter(temporary, meta.chunks_per_shard, shard_tag(plan.hash, final))
+            try:
+                for _ in _groups(meta, len(buffer.unit.examples)):
+                    writer.add(next(encoded))
+                receipts[final] = writer.close()
+            finally:
+                writer.abandon()
+            written.append((temporary, self.path / final))
+        for temporary, target in written:
+            with disk.writing(target):
+                temporary.replace(target)
+                disk.sync_folder(target.parent)
+        return receipts
+
+    def _encode(
+        self,
+        buffer: UnitBuffer,
+        metas: dict[str, ArrayMeta],
+        jobs: list[tuple[str, list[tuple[int, ...]]]],
+    ) -> Iterator[Encoded]:
+        """Encode groups of chunks on all cores, in order, a few ahead of who writes them."""
+        pool = self._threads()
+        ahead = 4 * _cores()
+        running: deque[Future[Encoded]] = deque()
+        try:
+            for path, group in jobs:
+                values, meta = buffer.arrays[path], metas[path]
+                running.append(pool.submit(_encode_group, values, meta, group))
+                if len(running) > ahead:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            for future in running:
+                future.cancel()
+
+    def _threads(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(_cores(), thread_name_prefix="qkvault-encode")
+            return self._pool
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _groups(meta: ArrayMeta, rows: int) -> list[list[tuple[int, ...]]]:
+    """Coordinates of the chunks that hold rows, in C order, in groups worth a thread's while."""
+    used = (-(-rows // meta.chunk[0]), *meta.grid[1:])
+    places = list(product(*map(range, used)))
+    chunk_bytes = int(np.prod(meta.chunk)) * meta.dtype.itemsize
+    size = max(1, _GROUP_BYTES // chunk_bytes)
+    return [places[start : start + size] for start in range(0, len(places), size)]
+
+
+def _encode_group(values: NDArray[Any], meta: ArrayMeta, group: list[tuple[int, ...]]) -> Encoded:
+    encoded = []
+    for place in group:
+        window = tuple(
+            slice(at * size, (at + 1) * size) for at, size in zip(place, meta.chunk, strict=True)
+        )
+        part = values[window]
+        if part.shape != meta.chunk:  # rows beyond the last example
+            padded = np.full(meta.chunk, meta.fill, meta.dtype)
+            padded[: len(part)] = part
+            part = padded
+        number = 0
+        for at, size in zip(place, meta.grid, strict=True):
+            number = number * size + at
+        encoded.append((number, meta.codec.encode(np.ascontiguousarray(part))))
+    return encoded

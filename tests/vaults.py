@@ -1,0 +1,231 @@
+"""Small vaults for tests: random queries and keys, and the attention that follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import qkvault
+from qkvault import ArrayName, Precision, Record, Stack, Unit, UnitBuffer, VaultSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+WORDS = [
+    "the",
+    "cat",
+    "sat",
+    "lay",
+    "on",
+    "a",
+    "rug",
+    "mat",
+    "while",
+    "rain",
+    "fell",
+    "and",
+    "nobody",
+    "in",
+    "old",
+    "town",
+    "minded",
+    "it",
+    "much",
+    "because",
+    "music",
+    "was",
+    "playing",
+    "again",
+    "near",
+    "river",
+]
+
+
+def make_vault(
+    path: Path,
+    *,
+    examples: int = 12,
+    layers: int | Sequence[int] = 2,
+    heads: int = 4,
+    key_heads: int = 2,
+    head_dim: int = 8,
+    precision: Precision = "uint16",
+    logits: int = 2,
+    arrays: Sequence[ArrayName] = ("attention", "query", "key", "value"),
+    lengths: Sequence[int] | None = None,
+    pairs: bool = True,
+    texts: Sequence[tuple[str, ...]] | None = None,
+    causal: bool = False,
+    compress: bool = True,
+    finish: bool = True,
+    seed: int = 0,
+) -> Path:
+    """Write a small vault and return its path.
+
+    Attention is softmax(scaling * q.k) of the stored (already rounded) queries and keys, so that a
+    reader can check one against the other.
+
+    Args:
+        path: where; must not exist.
+        layers: how many, or their numbers.
+        lengths: tokens of each example; random between 5 and 30 if not given.
+        pairs: two texts per example, with segments 0 and 1.
+        texts: the texts themselves, cycled over; random words if not given.
+        finish: False leaves the vault without its manifest.
+    """
+    random = np.random.default_rng(seed)
+    numbers = tuple(range(layers)) if isinstance(layers, int) else tuple(layers)
+    spec = VaultSpec(
+        stacks=(
+            Stack(
+                name="decoder" if causal else "encoder",
+                layers=numbers,
+                heads=heads,
+                key_heads=key_heads,
+                head_dim=head_dim,
+                value_dim=head_dim,
+                causal=causal,
+                scaling=(head_dim**-0.5,) * len(numbers),
+            ),
+        ),
+        arrays=tuple(arrays),
+        precision=precision,
+        logits=logits,
+        label_names=("different", "same") if logits == 2 else (),
+        identity={"model": "random", "seed": seed},
+        provenance={"model": "random", "library": "numpy"},
+    )
+    if lengths is None:
+        lengths = [int(n) for n in random.integers(5, 31, examples)]
+    records = [
+        make_record(index, length, pairs=pairs, texts=texts, random=random)
+        for index, length in enumerate(lengths)
+    ]
+    with qkvault.create(path, spec, records, compress=compress) as writer:
+        for unit in writer.pending():
+            buffer = writer.begin(unit)
+            fill(buffer, spec, seed)
+            writer.commit(buffer)
+        if finish:
+            writer.finish()
+    return path
+
+
+def make_record(
+    index: int,
+    length: int,
+    *,
+    pairs: bool = True,
+    texts: Sequence[tuple[str, ...]] | None = None,
+    random: np.random.Generator,
+) -> Record:
+    """A record of ``length`` tokens: [CLS] words [SEP] words [SEP], as far as the length allows."""
+    words = [WORDS[i] for i in random.integers(0, len(WORDS), length)]
+    special = [0] * length
+    segments = [0] * length
+    tokens = list(words)
+    tokens[0], special[0] = "[CLS]", 1
+    if length > 1:
+        tokens[-1], special[-1] = "[SEP]", 1
+    if pairs and length > 4:
+        middle = length // 2
+        tokens[middle], special[middle] = "[SEP]", 1
+        segments[middle + 1 :] = [1] * (length - middle - 1)
+    parts = [
+        [t for t, s, g in zip(tokens, special, segments, strict=True) if not s and g == side]
+        for side in ((0, 1) if pairs else (0,))
+    ]
+    text = tuple(" ".join(part) for part in parts)
+    if texts is not None:
+        text = tuple(texts[index % len(texts)])
+    return Record(
+        id=f"r{index:05d}",
+        text=text,
+        tokens=tuple(tokens),
+        token_ids=tuple(WORDS.index(t) + 5 if t in WORDS else 1 for t in tokens),
+        segments=tuple(segments),
+        special=tuple(special),
+        offsets=_offsets(tokens, special, segments),
+        words=_word_numbers(special, segments),
+        label=index % 2,
+        columns={"quality": index / 10, "source": "made" if index % 3 else "found"},
+    )
+
+
+def _offsets(
+    tokens: list[str], special: list[int], segments: list[int]
+) -> tuple[tuple[int, int], ...]:
+    at = {0: 0, 1: 0}
+    offsets = []
+    for token, is_special, segment in zip(tokens, special, segments, strict=True):
+        if is_special:
+            offsets.append((0, 0))
+            continue
+        offsets.append((at[segment], at[segment] + len(token)))
+        at[segment] += len(token) + 1
+    return tuple(offsets)
+
+
+def _word_numbers(special: list[int], segments: list[int]) -> tuple[int, ...]:
+    next_word = {0: 0, 1: 0}
+    words = []
+    for is_special, segment in zip(special, segments, strict=True):
+        words.append(-1 if is_special else next_word[segment])
+        next_word[segment] += not is_special
+    return tuple(words)
+
+
+def fill(buffer: UnitBuffer, spec: VaultSpec, seed: int = 0) -> None:
+    """Fill a unit with what :func:`forward` gives for each of its examples."""
+    unit: Unit = buffer.unit
+    for row, (example, length) in enumerate(zip(unit.examples, unit.lengths, strict=True)):
+        n = int(length)
+        for stack in spec.stacks:
+            made = forward(int(example), n, stack, spec.precision, seed)
+            for name, values in made.items():
+                path = f"{stack.name}/{name}"
+                if path not in buffer.arrays:
+                    continue
+                if name == "attention":
+                    codes = qkvault.encode_attention(values, spec.precision)
+                    buffer.arrays[path][row, :, :, :n, :n] = codes
+                    thumbnail = qkvault.make_thumbnail(values)
+                    side = thumbnail.shape[-1]
+                    target = buffer.arrays[f"{stack.name}/thumbnail"]
+                    target[row, :, :, :side, :side] = thumbnail
+                else:
+                    buffer.arrays[path][row, :, :, :n] = values
+        if spec.logits:
+            buffer.arrays["logits"][row] = outputs(int(example), spec.logits, seed)
+
+
+def forward(
+    example: int, length: int, stack: Stack, precision: Precision, seed: int = 0
+) -> dict[str, NDArray[Any]]:
+    """Random query, key and value as stored, and the float32 attention of those."""
+    random = np.random.default_rng((seed, example))
+    kind = np.float32 if precision == "float32" else np.float16
+    layers = len(stack.layers)
+
+    def vectors(heads: int, width: int) -> NDArray[Any]:
+        return random.normal(0, 1.5, (layers, heads, length, width)).astype(kind)
+
+    query = vectors(stack.heads, stack.head_dim)
+    key = vectors(stack.key_heads, stack.head_dim)
+    value = vectors(stack.key_heads, stack.value_dim)
+    repeated = np.repeat(key, stack.heads // stack.key_heads, axis=1).astype(np.float64)
+    scores = query.astype(np.float64) @ repeated.swapaxes(-1, -2)  # (layer, head, query, key)
+    scores *= np.array(stack.scaling)[:, None, None, None]
+    if stack.causal:
+        scores = np.where(np.tri(length, dtype=bool), scores, -np.inf)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    attention = (weights / weights.sum(-1, keepdims=True)).astype(np.float32)
+    return {"attention": attention, "query": query, "key": key, "value": value}
+
+
+def outputs(example: int, logits: int, seed: int = 0) -> NDArray[np.float32]:
+    """Random outputs of a classification head, float32 ``(class,)``."""
+    return np.random.default_rng((seed, example, 7)).normal(size=logits).astype(np.float32)
