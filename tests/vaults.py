@@ -14,34 +14,11 @@ from qkvault import ArrayName, Precision, Record, Stack, Unit, UnitBuffer, Vault
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-WORDS = [
-    "the",
-    "cat",
-    "sat",
-    "lay",
-    "on",
-    "a",
-    "rug",
-    "mat",
-    "while",
-    "rain",
-    "fell",
-    "and",
-    "nobody",
-    "in",
-    "old",
-    "town",
-    "minded",
-    "it",
-    "much",
-    "because",
-    "music",
-    "was",
-    "playing",
-    "again",
-    "near",
-    "river",
-]
+WORDS = (
+    *("the", "cat", "sat", "lay", "on", "a", "rug", "mat", "while", "rain", "fell", "and"),
+    *("nobody", "in", "old", "town", "minded", "it", "much", "because", "music", "was"),
+    *("playing", "again", "near", "river"),
+)
 
 
 def make_vault(
