@@ -1,0 +1,25 @@
+"""Looking at vaults in a browser: an HTTP server that sends a page, and what one view of it needs.
+
+Imports run down: wire, cache, failures <- stores, slices, documents <- parameters <- routes <-
+app <- server; security stands beside. Flask is met in routes and app only.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .app import create_app
+    from .server import make_server, serve
+
+__all__ = ["create_app", "make_server", "serve"]
+
+_HOMES = {"create_app": "app", "make_server": "server", "serve": "server"}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{home}"), name)

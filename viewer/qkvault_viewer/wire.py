@@ -66,7 +66,7 @@ class Frame:
 
 
 def frame_bytes(shape: tuple[int, ...], itemsize: int) -> int:
-    """Bytes of a frame of that shape, header and padding included; known before anything is read."""
+    """Bytes of a frame of that shape, header and padding included, before anything is read."""
     size = itemsize
     for length in shape:
         size *= length

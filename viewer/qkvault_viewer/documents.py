@@ -1,0 +1,189 @@
+"""What is said about vaults and examples in JSON; ``docs/viewer-api.md`` shows each document."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, cast
+
+import numpy as np
+
+import qkvault
+from qkvault import Example, Json, Stack, Vault
+
+from .failures import hide_paths
+from .stores import API_VERSION, Store
+
+ROWS_LIMIT: Final = 200
+BODY_LIMIT: Final = 64 << 20
+CELL_LIMIT: Final = 400
+"""Characters of one string in the corpus table."""
+
+
+def store_list(stores: Iterable[Store]) -> dict[str, Any]:
+    """The vaults being served."""
+    return {
+        "api": API_VERSION,
+        "version": qkvault.__version__,
+        "stores": [
+            {
+                "name": store.name,
+                "title": store.title,
+                "examples": len(store.vault),
+                "digest": store.vault.digest,
+                "url": store.url,
+            }
+            for store in stores
+        ],
+    }
+
+
+def manifest(store: Store) -> dict[str, Any]:
+    """A vault's shape: all that a front-end has to know before it asks for data."""
+    vault = store.vault
+    lengths = vault.lengths
+    return {
+        "name": store.name,
+        "title": store.title,
+        "digest": vault.digest,
+        "base": store.base,
+        "examples": len(vault),
+        "lengths": {"min": int(lengths.min()), "max": int(lengths.max())} if len(vault) else None,
+        "model": _model(vault),
+        "stacks": [_stack(stack) for stack in vault.spec.stacks],
+        "arrays": _arrays(vault),
+        "label_names": list(vault.spec.label_names),
+        "logits": vault.spec.logits,
+        "limits": {"rows": ROWS_LIMIT, "body_bytes": BODY_LIMIT},
+    }
+
+
+def example_document(example: Example, count: int, label_names: Sequence[str]) -> dict[str, Any]:
+    """All that is known of one example besides its arrays. ``count`` is the vault's."""
+    index = example.index
+    return {
+        "index": index,
+        "id": example.id,
+        "length": example.length,
+        "previous": index - 1 if index > 0 else None,
+        "next": index + 1 if index + 1 < count else None,
+        "text": list(example.text),
+        "tokens": list(example.tokens),
+        "token_ids": plain(example.token_ids),
+        "segments": plain(example.segments),
+        "special": [int(special) for special in example.special],
+        "offsets": plain(example.offsets),
+        "words": plain(example.words),
+        "label": plain(example.label),
+        "label_name": class_name(example.label, label_names),
+        "prediction": plain(example.prediction),
+        "prediction_name": class_name(example.prediction, label_names),
+        "correct": is_correct(example.label, example.prediction, label_names),
+        "logits": plain(example.logits),
+        "columns": plain(example.columns),
+    }
+
+
+def column_document(column: Any) -> dict[str, Any]:
+    """A column of the corpus table: what it may be filtered by."""
+    return {
+        "name": column.name,
+        "type": column.type,
+        "own": not column.user,
+        "present": column.present,
+        "distinct": plain(column.distinct),
+        "min": plain(column.minimum),
+        "max": plain(column.maximum),
+    }
+
+
+def position_document(position: Any) -> dict[str, Any]:
+    """Where an example stands in a list."""
+    return {
+        "index": position.index,
+        "place": position.place,
+        "total": position.total,
+        "previous": position.previous,
+        "next": position.next,
+    }
+
+
+def table_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the corpus table, its long strings cut and named in ``truncated``."""
+    shown: dict[str, Any] = plain(row)
+    cut: list[str] = []
+    if any(len(text) > CELL_LIMIT for text in shown["text"]):
+        shown["text"] = [text[:CELL_LIMIT] for text in shown["text"]]
+        cut.append("text")
+    for name, value in shown["columns"].items():
+        spelled = value if isinstance(value, str) else str(value)
+        if len(spelled) > CELL_LIMIT:
+            shown["columns"][name] = spelled[:CELL_LIMIT]
+            cut.append(f"columns.{name}")
+    return {**shown, "truncated": cut} if cut else shown
+
+
+def is_correct(label: object, prediction: object, names: Sequence[str]) -> bool | None:
+    """Whether the predicted class is the one that ``label`` names, by number or by name.
+
+    None where that cannot be said. The same rule as the corpus table's.
+    """
+    if not isinstance(prediction, int):
+        return None
+    if isinstance(label, int):
+        return label == prediction
+    if isinstance(label, str) and label in names:
+        return names.index(label) == prediction
+    return None
+
+
+def class_name(label: object, names: Sequence[str]) -> str | None:
+    """Name of a class number; None if it is no class number or has no name."""
+    if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(names):
+        return names[label]
+    return None
+
+
+def plain(value: Any) -> Any:
+    """``value`` in types that JSON has: arrays as lists, numbers that are not finite as None."""
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {str(name): plain(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _stack(stack: Stack) -> dict[str, Any]:
+    return {
+        "name": stack.name,
+        "layers": list(stack.layers),
+        "heads": stack.heads,
+        "key_heads": stack.key_heads,
+        "head_dim": stack.head_dim,
+        "value_dim": stack.value_dim,
+        "score": {"causal": stack.causal, "scaling": plain(stack.scaling)},
+    }
+
+
+def _arrays(vault: Vault) -> dict[str, Any]:
+    """What is kept, at which precision; stacks are kept alike."""
+    kept: dict[str, Any] = {}
+    for array in cast("list[dict[str, Any]]", vault.info()["arrays"]):
+        if array["stack"] is not None:
+            facts = ("precision", "max_error", "max_relative_error")
+            kept[array["name"]] = {fact: plain(array[fact]) for fact in facts}
+    return kept
+
+
+def _model(vault: Vault) -> Json:
+    """What the extractor noted in text and numbers; of a model's folder its name alone."""
+    facts = {**vault.spec.identity, **vault.spec.provenance}
+    return {
+        name: hide_paths(fact) if isinstance(fact, str) else plain(fact)
+        for name, fact in facts.items()
+        if isinstance(fact, str | int | float)
+    }
