@@ -123,5 +123,7 @@ def _guess_label(source: Source, taken: Sequence[str]) -> str | None:
 
 
 def _is_plain(source: Source, column: str) -> bool:
-    """Tell whether the sample's values are single ones; a label per token is another column."""
-    return not any(isinstance(r.values.get(column), list | tuple | Mapping) for r in source.sample)
+    """Tell whether the sample's first value is a single one; a label per token is no label."""
+    values = (r.values.get(column) for r in source.sample)
+    first = next((v for v in values if v is not None), None)
+    return not isinstance(first, list | tuple | Mapping)

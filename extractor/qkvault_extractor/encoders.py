@@ -115,10 +115,10 @@ class FastEncoder(Encoder):
         before = texts.index(0) if a else 0
         between = texts.index(1) - before - a if b else 0
         layout = lay_out(ids, before, a, between, b)
-        words = ()
-        if self._knows_words:
-            words = tuple([-1 if w is None else w for w in encoding.word_ids])
-        return Encoded(ids, layout, tuple(encoding.offsets), words)
+        words = encoding.word_ids if self._knows_words else ()
+        return Encoded(
+            ids, layout, tuple(encoding.offsets), tuple([-1 if w is None else w for w in words])
+        )
 
     def _probe_words(self) -> bool:
         """Tell whether two words have two numbers; without a pre-tokenizer a text is one word."""

@@ -20,7 +20,7 @@ from functools import lru_cache
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How many tokens of each run one encoded example has; ``between`` and ``b`` are 0 for one text.
+    """How many tokens of each run one example has; ``between`` and ``b`` are 0 for one text.
 
     Attributes:
         before: special tokens before the first text.

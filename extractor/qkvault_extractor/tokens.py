@@ -1,8 +1,8 @@
 """From rows to records: tokens, ids, offsets, words, special tokens and segments.
 
-What a user writes is text. A special token spelled in a text (``[SEP]``, ``</s>``) is cut up like any
-other string and never becomes the special token's id; where a tokenizer cannot do that, the row is
-refused.
+What a user writes is text. A special token spelled in a text (``[SEP]``, ``</s>``) is cut up like
+any other string and never becomes the special token's id; where a tokenizer cannot do that, the row
+is refused.
 """
 
 from __future__ import annotations

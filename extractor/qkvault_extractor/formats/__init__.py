@@ -95,8 +95,8 @@ def _locate(name: str, format: str | None, split: str | None, config: str | None
             return None
         raise InputError(_describe_missing(name, path))
     if format == "datasets" or split is not None or config is not None:
-        option = "--format datasets" if format == "datasets" else "--split and --config"
-        raise InputError(f"{name} is a file; {option} is for data sets: leave it out")
+        wrong = "--format datasets is" if format == "datasets" else "--split and --config are"
+        raise InputError(f"{name} is a file; {wrong} for data sets and folders: leave it out")
     if not path.is_file():
         raise InputError(f"{name} is not a regular file; write it to a file first")
     if path.stat().st_size == 0:

@@ -27,7 +27,8 @@ def read_dataset(name: str, split: str | None, config: str | None) -> Source:
 
     Args:
         name: the folder or the name.
-        split: which split; may be left out where there is only one.
+        split: which split; may be left out where there is only one. Where ``load_dataset`` reads,
+            its slices (``train[:100]``) work too.
         config: the data set's configuration (GLUE's ``mrpc``); not for saved folders.
 
     Raises:
@@ -35,21 +36,17 @@ def read_dataset(name: str, split: str | None, config: str | None) -> Source:
         ResourceError: ``datasets`` is not installed.
     """
     datasets = _load_library()
-    folder = Path(name)
-    found = (
-        _load_saved(datasets, folder, config)
-        if folder.is_dir() and is_saved(folder)
-        else _load_named(datasets, name, config, split)
-    )
-    data, label = _choose_split(name, found, split)
-    names = {c: tuple(f.names) for c, f in data.features.items() if hasattr(f, "names")}
-    return peek(
-        label,
-        "datasets",
-        _walk(label, data, names),
-        tuple(data.column_names),
-        label_names=names,
-    )
+    if is_saved(Path(name).expanduser()):
+        found = _load_saved(datasets, Path(name).expanduser(), split, config)
+    else:
+        found = _load_named(datasets, name, split, config)
+    if isinstance(found, Mapping):
+        split = _choose_split(name, list(found), split)
+        found = found[split]
+    label = name if split is None else f"{name} ({split})"
+    classes = {c: tuple(f.names) for c, f in found.features.items() if hasattr(f, "names")}
+    columns = tuple(found.column_names)
+    return peek(label, "datasets", _walk(label, found, classes), columns, label_names=classes)
 
 
 def _load_library() -> Any:
@@ -62,44 +59,48 @@ def _load_library() -> Any:
         ) from error
 
 
-def _load_saved(datasets: Any, folder: Path, config: str | None) -> Any:
+def _load_saved(datasets: Any, folder: Path, split: str | None, config: str | None) -> Any:
     if config is not None:
         raise InputError(f"{folder} is a saved data set and has no --config; leave it out")
     try:
-        return datasets.load_from_disk(str(folder))
+        found = datasets.load_from_disk(str(folder))
     except Exception as error:  # the library raises what its many readers raise
         raise InputError(f"{folder} is not a readable saved data set ({_first(error)})") from error
+    if split is not None and not isinstance(found, Mapping) and str(found.split) != split:
+        raise InputError(f"{folder} is one saved split ({found.split}), not {split!r}")
+    return found
 
 
-def _load_named(datasets: Any, name: str, config: str | None, split: str | None) -> Any:
+def _load_named(datasets: Any, name: str, split: str | None, config: str | None) -> Any:
     try:
         return datasets.load_dataset(name, config, split=split)
     except Exception as error:  # the library raises what the Hub and its readers raise
-        if split is not None and "split" in str(error):
-            return datasets.load_dataset(name, config)  # _choose_split then names those there are
+        if split is not None and "split" in str(error).lower():
+            _choose_split(name, _list_splits(datasets, name, config) or [split], split)
         wanted = f"{name!r}" if config is None else f"{name!r} (configuration {config!r})"
         raise InputError(
             f"no file, no folder and no data set {wanted} that could be loaded ({_first(error)})"
         ) from error
 
 
-def _choose_split(name: str, found: Any, split: str | None) -> tuple[Any, str]:
-    """Return the one split's data and what to call it."""
-    if not isinstance(found, Mapping):
-        if split is not None and str(found.split or split) != split:
-            raise InputError(f"{name} holds the split {str(found.split)!r} only, not {split!r}")
-        return found, name
-    splits = list(found)
+def _list_splits(datasets: Any, name: str, config: str | None) -> list[str]:
+    try:
+        return list(datasets.get_dataset_split_names(name, config))
+    except Exception:  # only to say more in an error that is raised anyway
+        return []
+
+
+def _choose_split(name: str, splits: list[str], split: str | None) -> str:
     if split is None and len(splits) == 1:
-        split = splits[0]
+        return splits[0]
     if split is None:
         raise InputError(f"{name} has several splits ({list_names(splits)}); say --split NAME")
-    if split not in found:
+    if split not in splits:
         raise InputError(
             f"{name} has no split {split!r}{did_you_mean(split, splits) or ';'}"
             f" splits: {list_names(splits)}"
         )
-    return found[split], f"{name} ({split})"
+    return split
 
 
 def _walk(name: str, data: Any, classes: Mapping[str, tuple[str, ...]]) -> Generator[Raw]:
