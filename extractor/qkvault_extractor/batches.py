@@ -1,0 +1,55 @@
+"""Which examples of a unit share a forward pass: a pure function of their lengths.
+
+So a unit that is computed again gives the same bytes: the rounding of a matrix product may depend
+on what else is in the batch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+DEFAULT_TOKENS: Final = {"cpu": 1024, "cuda": 16384, "mps": 8192}
+"""Tokens of one forward pass, per kind of device.
+
+On a CPU larger batches leave its caches; measured on MiniLM, the time per token is flat from 512
+tokens on and rises beyond 2048.
+"""
+
+
+def plan_batches(lengths: NDArray[np.int32], budget: int) -> list[NDArray[np.int64]]:
+    """Divide examples into batches of at most ``budget`` tokens, padding included.
+
+    Examples go by ascending length. A batch is closed where the length changes once it holds a
+    quarter of the budget, so that most batches need no padding; one example alone may exceed the
+    budget.
+
+    Args:
+        lengths: tokens of each example, int32 [N].
+        budget: most tokens in one batch.
+
+    Returns:
+        Positions into ``lengths``, one int64 array per batch, together a permutation.
+    """
+    order = np.argsort(lengths, kind="stable").astype(np.int64)
+    batches: list[NDArray[np.int64]] = []
+    start = 0
+    for stop in range(1, len(order) + 1):
+        if stop < len(order):
+            last, following = int(lengths[order[stop - 1]]), int(lengths[order[stop]])
+            count = stop - start
+            grows_too_long = following > last and count * last >= budget // 4
+            if (count + 1) * following <= budget and not grows_too_long:
+                continue
+        batches.append(order[start:stop])
+        start = stop
+    return batches
+
+
+def default_budget(device: str) -> int:
+    """Tokens of one forward pass on a kind of device, where the user does not say."""
+    return DEFAULT_TOKENS.get(device, DEFAULT_TOKENS["cpu"])

@@ -1,0 +1,178 @@
+"""Attention calls as they happen: query, key, value and attention of every layer, bit for bit.
+
+Transformers routes attention through a registry of functions (``AttentionInterface``). One function
+registered there sees every call of every model that uses the registry, with queries and keys after
+rotary embedding and normalisation, and keys and values before they are repeated for grouped
+queries. It computes attention by the model file's *own* eager function, so what is kept is what the
+model does.
+
+    with Collector(model, on_call):
+        model(input_ids=..., attention_mask=...)
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from contextvars import ContextVar, Token
+from dataclasses import dataclass
+from functools import cache
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+from qkvault import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
+
+IMPLEMENTATION: Final = "qkvault"
+"""Name in transformers' registries. Models treat names holding "sdpa", "flash" or "flex" apart."""
+
+EXTRA_TERMS: Final = ("position_bias", "softcap", "s_aux", "sinks")
+"""Arguments by which a model changes its scores beyond ``scaling * query @ key`` and a mask."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionCall:
+    """One attention computation of a forward pass.
+
+    Attributes:
+        index: its place among the calls of this forward pass, from 0.
+        name: qualified name of the module that made it; one module may make several calls.
+        module: that module.
+        query: ``(example, head, query_token, dim)``, as scored.
+        key: ``(example, key_head, key_token, dim)``, as scored.
+        value: ``(example, key_head, key_token, value_dim)``.
+        attention: ``(example, head, query_token, key_token)``, after softmax.
+        scaling: what multiplies query·key before softmax; 1.0 where the model scales its queries.
+        extras: those of :data:`EXTRA_TERMS` that the model passed.
+    """
+
+    index: int
+    name: str
+    module: nn.Module
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    attention: Tensor
+    scaling: float
+    extras: tuple[str, ...]
+
+
+class Collector:
+    """Calls ``on_call`` with every :class:`AttentionCall` of a model's forward passes.
+
+    A context manager; outside it the model computes attention as before. Tensors of a call are
+    valid during ``on_call`` only: models may overwrite them afterwards.
+
+    Args:
+        model: a transformers model in evaluation mode.
+        on_call: called in the order of computation, inside the forward pass.
+    """
+
+    def __init__(self, model: PreTrainedModel, on_call: Callable[[AttentionCall], None]) -> None:
+        self.calls = 0
+        self._model = model
+        self._on_call = on_call
+        self._names: dict[nn.Module, str] = {}
+        self._before: str | None = None
+        self._token: Token[Collector | None] | None = None
+
+    def __enter__(self) -> Collector:
+        _register()
+        self._names = {module: name for name, module in self._model.named_modules()}
+        self._before = self._model.config._attn_implementation
+        self._model.set_attn_implementation(IMPLEMENTATION)
+        self._token = _active.set(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._token is not None
+        _active.reset(self._token)
+        self._model.set_attn_implementation(self._before or "eager")
+
+    def start_forward(self) -> None:
+        """Count calls from 0 again; to be called before each forward pass."""
+        self.calls = 0
+
+    def record(
+        self,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention: Tensor,
+        scaling: float | None,
+        extras: tuple[str, ...],
+    ) -> None:
+        """Hand one call on; used by the registered function."""
+        call = AttentionCall(
+            index=self.calls,
+            name=self._names.get(module, type(module).__name__),
+            module=module,
+            query=query,
+            key=key,
+            value=value,
+            attention=attention,
+            scaling=float(query.shape[-1]) ** -0.5 if scaling is None else float(scaling),
+            extras=extras,
+        )
+        self.calls += 1
+        self._on_call(call)
+
+
+_active: ContextVar[Collector | None] = ContextVar("qkvault_collector", default=None)
+
+
+def _capture_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **terms: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Stand where transformers calls attention: the model's own eager function, and a record."""
+    eager = _own_eager(type(module))  # type: ignore[arg-type]  # a class hashes
+    output, attention = eager(module, query, key, value, attention_mask, **terms)
+    collector = _active.get()
+    if collector is not None:
+        extras = tuple(name for name in EXTRA_TERMS if terms.get(name) is not None)
+        collector.record(module, query, key, value, attention, terms.get("scaling"), extras)
+    return output, attention
+
+
+@cache
+def _own_eager(module_class: type[nn.Module]) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Find the eager attention function of the file that defines a module's forward pass.
+
+    Raises:
+        InputError: that file has none under transformers' usual name.
+    """
+    source = inspect.unwrap(module_class.forward)
+    eager = source.__globals__.get("eager_attention_forward")
+    if eager is None:
+        raise InputError(
+            f"{module_class.__name__} has no eager attention of its own, so its attention "
+            "cannot be captured; choose another model"
+        )
+    return eager  # type: ignore[no-any-return]
+
+
+@cache
+def _register() -> None:
+    """Register the function and a mask builder, without which masks are silently left out.
+
+    The additive float mask is taken: a boolean one is added as 0 and 1 by many eager functions.
+    """
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import eager_mask
+
+    AttentionInterface.register(IMPLEMENTATION, _capture_attention)
+    AttentionMaskInterface.register(IMPLEMENTATION, eager_mask)

@@ -1,0 +1,317 @@
+"""Loading a model: its configuration, its tokenizer, its weights, and what it takes as input.
+
+No code that a checkpoint brings along is run, and weights that are pickled are read as plain
+tensors only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from qkvault import InputError, ResourceError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+SUPPORTED: Final = (
+    "BERT, RoBERTa, DistilBERT, ALBERT, ELECTRA, GPT-2, GPT-NeoX, OPT, Llama, Mistral, Qwen, Gemma "
+    "and other encoders or decoders that transformers offers attention functions for"
+)
+"""What can be captured, in words for error messages."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in evaluation mode on its device, and how to feed it.
+
+    Attributes:
+        model: the model; with a classification head if the checkpoint has one.
+        name: how people call it: the folder's or the Hub's name.
+        device: where it runs.
+        logits: outputs of its classification head; 0 without one.
+        label_names: names of its classes; empty where the checkpoint does not name them.
+        pad_id: what fills up shorter examples of a batch.
+        takes_segments: whether it is told which of two texts a token is of (``token_type_ids``).
+        takes_batches: whether several examples of different length can share a forward pass.
+    """
+
+    model: PreTrainedModel
+    name: str
+    device: torch.device
+    logits: int
+    label_names: tuple[str, ...]
+    pad_id: int
+    takes_segments: bool
+    takes_batches: bool
+
+    def forward(
+        self,
+        token_ids: Sequence[Sequence[int]],
+        segments: Sequence[Sequence[int]] | None = None,
+        **options: Any,
+    ) -> Any:
+        """Run one batch, padded on the right.
+
+        Args:
+            token_ids: one sequence of vocabulary ids per example.
+            segments: one sequence of 0 and 1 per example, as long; ignored by models without them.
+            options: passed on to the model.
+
+        Returns:
+            The model's own output object.
+        """
+        inputs: dict[str, Tensor] = {
+            "input_ids": self._pad(token_ids, self.pad_id),
+            "attention_mask": self._pad([[1] * len(ids) for ids in token_ids], 0),
+        }
+        if self.takes_segments and segments is not None:
+            inputs["token_type_ids"] = self._pad(segments, 0)
+        return self.model(**inputs, **options)
+
+    def _pad(self, rows: Sequence[Sequence[int]], fill: int) -> Tensor:
+        import torch
+
+        longest = max(len(row) for row in rows)
+        padded = [[*row, *[fill] * (longest - len(row))] for row in rows]
+        return torch.tensor(padded, dtype=torch.long, device=self.device)
+
+
+def load_config(model: str) -> PreTrainedConfig:
+    """Read a model's configuration and refuse what cannot be captured, before anything large loads.
+
+    Args:
+        model: local folder or Hub name.
+
+    Raises:
+        InputError: no such folder or name, no configuration, an unknown or unsupported model type.
+    """
+    from transformers import AutoConfig
+
+    folder = Path(model)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise InputError(f"{model} is not a model: the folder has no config.json")
+    elif folder.exists() or folder.is_absolute() or model.startswith(".") or model.count("/") > 1:
+        raise InputError(f"model {model}: no such folder; give a model's folder or its Hub name")
+    with quiet():
+        try:
+            config: PreTrainedConfig = AutoConfig.from_pretrained(model, trust_remote_code=False)
+        except Exception as error:  # a foreign file may break it in any way
+            raise InputError(_explain_config(model, error)) from error
+    if config.is_encoder_decoder:
+        raise InputError(
+            f"model {model} is of type {config.model_type}, an encoder-decoder; "
+            f"this release captures {SUPPORTED}"
+        )
+    return config
+
+
+def _explain_config(model: str, error: Exception) -> str:
+    text = str(error)
+    if "does not recognize" in text or "Unrecognized model" in text:
+        return f"model {model} is of a type that transformers does not know; supported: {SUPPORTED}"
+    if "trust_remote_code" in text:
+        return f"model {model} needs code of its own, which is never run; supported: {SUPPORTED}"
+    if not Path(model).is_dir():
+        return (
+            f"model {model}: neither a local folder nor to be had from the Hub "
+            f"({_first_line(error)})"
+        )
+    return f"model {model}: its config.json cannot be read ({_first_line(error)})"
+
+
+def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
+    """Load the tokenizer that comes with a model.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    with quiet():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+        except Exception as error:  # a foreign file may break it in any way
+            raise InputError(
+                f"model {model}: its tokenizer cannot be loaded ({_first_line(error)})"
+            ) from error
+    # Without any vocabulary file transformers builds a tokenizer that knows special tokens only.
+    if tokenizer.vocab_files_names and len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise InputError(
+            f"model {model} has no tokenizer; put its tokenizer.json beside its config.json"
+        )
+    return tokenizer
+
+
+def load_model(
+    model: str,
+    config: PreTrainedConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    device: str = "auto",
+) -> LoadedModel:
+    """Load a model's weights as float32, in evaluation mode, without a cache of past keys.
+
+    The class is the checkpoint's own where it classifies sequences, so that logits come too, and
+    the bare model otherwise: no head of another kind changes the attention.
+
+    Args:
+        model: local folder or Hub name, as given to :func:`load_config`.
+        config: what :func:`load_config` returned.
+        tokenizer: what :func:`load_tokenizer` returned.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps`` or ``auto``.
+
+    Raises:
+        InputError: weights missing, damaged or incomplete.
+        ResourceError: no such device, or not enough memory.
+    """
+    import torch
+
+    place = resolve_device(device)
+    classifies = _is_classifier(config)
+    network = _read_weights(model, config, classifies)
+    network.config.use_cache = False
+    network.train(False)
+    try:
+        network.to(place)  # type: ignore[arg-type]  # its wrapper hides the signature
+    except torch.OutOfMemoryError as error:
+        raise ResourceError(f"model {model} does not fit into the memory of {place}") from error
+    pads = [pad for pad in (config.pad_token_id, tokenizer.pad_token_id, 0) if _is_id(pad)]
+    return LoadedModel(
+        model=network,
+        name=name_model(model, config),
+        device=place,
+        logits=config.num_labels or 0 if classifies else 0,
+        label_names=_label_names(config) if classifies else (),
+        pad_id=pads[0],
+        takes_segments=_takes_segments(network, tokenizer),
+        takes_batches=not classifies or _is_id(config.pad_token_id),
+    )
+
+
+def name_model(model: str, config: PreTrainedConfig) -> str:
+    """How people call a model: its Hub name, or its folder's (of ``.../model`` its parent's)."""
+    folder = Path(model)
+    if not folder.is_dir():
+        return model
+    folder = folder.resolve()
+    return folder.parent.name if folder.name in ("model", "checkpoint") else folder.name
+
+
+def resolve_device(device: str) -> torch.device:
+    """Turn ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps`` into a device that is there.
+
+    Raises:
+        InputError: not the name of a device.
+        ResourceError: this machine has no such device.
+    """
+    import torch
+
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(
+            f"unknown device {device!r}; choose cpu, cuda, cuda:1, mps or auto"
+        ) from error
+    there = {
+        "cpu": True,
+        "cuda": (place.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there.get(place.type, False):
+        raise ResourceError(f"this machine has no device {device}; use --device cpu or auto")
+    return place
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' and the Hub's progress bars, notes and warnings off the terminal."""
+    from transformers.utils import logging as noise
+
+    verbosity, bars = noise.get_verbosity(), noise.is_progress_bar_enabled()
+    hub = logging.getLogger("huggingface_hub")
+    hub_level = hub.level
+    noise.set_verbosity(logging.ERROR)
+    noise.disable_progress_bar()  # type: ignore[no-untyped-call]
+    hub.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        noise.set_verbosity(verbosity)
+        hub.setLevel(hub_level)
+        if bars:
+            noise.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _is_classifier(config: PreTrainedConfig) -> bool:
+    architectures = config.architectures or ()
+    return any(name.endswith("ForSequenceClassification") for name in architectures)
+
+
+def _read_weights(model: str, config: PreTrainedConfig, classifies: bool) -> PreTrainedModel:
+    """Load the weights; refuse a checkpoint that lacks some: random ones would take their place."""
+    import torch
+    from transformers import AutoModel, AutoModelForSequenceClassification
+
+    factory = AutoModelForSequenceClassification if classifies else AutoModel
+    with quiet():
+        try:
+            network, found = factory.from_pretrained(
+                model,
+                config=config,
+                dtype=torch.float32,
+                trust_remote_code=False,
+                weights_only=True,
+                output_loading_info=True,
+            )
+        except torch.OutOfMemoryError as error:
+            raise ResourceError(f"model {model} does not fit into memory") from error
+        except Exception as error:  # a foreign file may break it in any way
+            raise InputError(
+                f"model {model}: its weights cannot be loaded ({_first_line(error)})"
+            ) from error
+    lacking = sorted({*found["missing_keys"], *(key[0] for key in found["mismatched_keys"])})
+    if not classifies:  # BERTs are often saved without the pooler; attention does not use it
+        lacking = [key for key in lacking if "pooler" not in key.split(".")]
+    if lacking:
+        raise InputError(
+            f"model {model}: its weights lack {lacking[0]}"
+            + (f" and {len(lacking) - 1} more" if len(lacking) > 1 else "")
+            + "; the checkpoint is not of the kind its config.json says"
+        )
+    return network  # type: ignore[no-any-return]
+
+
+def _takes_segments(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> bool:
+    # GPT-2 and others accept token_type_ids without having learnt any: the tokenizer decides too.
+    return "token_type_ids" in tokenizer.model_input_names and "token_type_ids" in (
+        inspect.signature(network.forward).parameters
+    )
+
+
+def _is_id(pad: int | None) -> bool:
+    return isinstance(pad, int) and pad >= 0
+
+
+def _label_names(config: PreTrainedConfig) -> tuple[str, ...]:
+    known = {int(number): str(name) for number, name in (config.id2label or {}).items()}
+    names = tuple(known.get(i, "") for i in range(config.num_labels or 0))
+    generic = tuple(f"LABEL_{i}" for i in range(len(names)))
+    return () if names == generic or "" in names else names
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0].strip()}" if text else type(error).__name__

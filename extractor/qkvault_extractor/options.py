@@ -1,0 +1,123 @@
+"""What an extraction is told, and what it tells: options, progress, report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from qkvault import ARRAYS, DEFAULT_PRECISION, PRECISIONS, ArrayName, InputError, Precision
+
+OnBad = Literal["stop", "skip"]
+
+
+@dataclass(frozen=True)
+class ExtractOptions:
+    """One extraction: which model, over which data, into which vault.
+
+    Attributes:
+        model: local folder or Hub name of a transformers model. Code that a model brings along is
+            never run.
+        data: files, folders or a ``datasets`` name; several are joined in the order given.
+        out: folder of the vault. A vault that stopped half-way is gone on with.
+        format: force the data's format; detected where None.
+        text_columns: column of the text, or the two of a pair; detected where empty.
+        label_column: column of the gold label.
+        id_column: column of a unique id; row numbers where None.
+        split: split of a ``datasets`` data set.
+        config: configuration of a ``datasets`` data set.
+        limit: take only the first so many rows.
+        arrays: which arrays to keep, any of :data:`qkvault.ARRAYS`.
+        precision: how attention is kept; queries, keys and values are float32 under ``float32``,
+            float16 otherwise.
+        batch_tokens: most tokens, padding included, in one forward pass; measured defaults per
+            kind of device where None. It moves results by rounding only.
+        max_length: longest example allowed, in tokens; the model's own limit where None.
+        truncate: cut longer examples instead of refusing them.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``auto`` for the best there is.
+        on_bad: a row that cannot be used: stop, or skip it and list it in the vault.
+    """
+
+    model: str
+    data: tuple[str, ...]
+    out: Path
+    format: str | None = None
+    text_columns: tuple[str, ...] = ()
+    label_column: str | None = None
+    id_column: str | None = None
+    split: str | None = None
+    config: str | None = None
+    limit: int | None = None
+    arrays: tuple[ArrayName, ...] = ARRAYS
+    precision: Precision = DEFAULT_PRECISION
+    batch_tokens: int | None = None
+    max_length: int | None = None
+    truncate: bool = False
+    device: str = "auto"
+    on_bad: OnBad = "stop"
+
+    def __post_init__(self) -> None:
+        """Refuse what can never work; order and repetition of ``arrays`` do not matter.
+
+        Raises:
+            InputError: an unknown array, precision or ``on_bad``, no data, or a number below 1.
+        """
+        for name in self.arrays:
+            _require_one_of("array", name, ARRAYS)
+        _require_one_of("precision", self.precision, PRECISIONS)
+        _require_one_of("on_bad", self.on_bad, ("stop", "skip"))
+        if not self.data:
+            raise InputError("no data given; name at least one file or data set")
+        if not self.arrays:
+            raise InputError(f"no array to keep; choose from {', '.join(ARRAYS)}")
+        for field in ("limit", "batch_tokens", "max_length"):
+            number = getattr(self, field)
+            if number is not None and number < 1:
+                raise InputError(f"{field} is {number}; it must be at least 1")
+        object.__setattr__(self, "out", Path(self.out))
+        object.__setattr__(self, "data", tuple(self.data))
+        object.__setattr__(self, "text_columns", tuple(self.text_columns))
+        object.__setattr__(self, "arrays", tuple(name for name in ARRAYS if name in self.arrays))
+
+
+def _require_one_of(what: str, given: str, allowed: tuple[str, ...]) -> None:
+    if given not in allowed:
+        raise InputError(f"unknown {what} {given!r}; choose from {', '.join(allowed)}")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a running extraction is. Rates and ETA count this run only, not what it resumed from.
+
+    Attributes:
+        done: examples that went through the model in this run, and those of earlier runs.
+        total: examples of the vault.
+        examples_per_s: examples through the model per second.
+        bytes_per_s: bytes written per second, after compression.
+        eta_s: seconds left, estimated from the cost of the remaining lengths; None if unknown.
+    """
+
+    done: int
+    total: int
+    examples_per_s: float
+    bytes_per_s: float
+    eta_s: float | None
+
+
+@dataclass(frozen=True)
+class ExtractReport:
+    """What came of an extraction.
+
+    Attributes:
+        already_complete: the vault was complete before; nothing was run.
+        examples: examples of the vault.
+        rejected: rows that could not be used and were skipped.
+        bytes: bytes written by this run.
+        seconds: wall time of this run.
+    """
+
+    already_complete: bool
+    examples: int
+    rejected: int
+    bytes: int
+    seconds: float

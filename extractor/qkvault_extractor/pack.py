@@ -1,0 +1,246 @@
+"""From captured tensors to the codes a vault stores: cropped, quantised, with thumbnails.
+
+All arithmetic is done where the tensors are, by torch; what reaches the unit's buffers equals
+:func:`qkvault.encode_attention` and :func:`qkvault.make_thumbnail` bit for bit. Examples of equal
+length are handled together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qkvault import THUMBNAIL_SIDE, ArrayName, InputError, Precision, make_thumbnail
+from qkvault_extractor.thumbnails import is_poolable, pool
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from qkvault_extractor.capture import AttentionCall
+    from qkvault_extractor.probe import Probe
+
+ROW_SUM_TOLERANCE: Final = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 2e-1}
+"""How far from 1 an attention row may sum, by the precision the model runs in (rounding only)."""
+
+LARGEST_HALF: Final = 65504.0
+"""Largest float16."""
+
+_CODE_DTYPES: Final = {"uint8": torch.uint8, "uint16": torch.uint16}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples that share a forward pass, by ascending length.
+
+    Attributes:
+        rows: their rows in the unit's buffers, int64 [B].
+        lengths: their tokens, int64 [B].
+        ids: what they are called in error messages.
+    """
+
+    rows: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    ids: Sequence[str]
+
+    def runs(self) -> list[tuple[int, int, int]]:
+        """Half-open ranges of the batch that share one length: ``(start, stop, length)``."""
+        edges = [0, *(np.flatnonzero(np.diff(self.lengths)) + 1).tolist(), len(self.lengths)]
+        return [
+            (a, b, int(self.lengths[a])) for a, b in zip(edges, edges[1:], strict=False) if a < b
+        ]
+
+
+class Packer:
+    """Packs the attention calls of forward passes into the buffers of one unit.
+
+    For each batch: :meth:`start`, then :meth:`take` for every call, then :meth:`finish`.
+
+    Args:
+        probe: the model's stacks, and where each call belongs.
+        arrays: which arrays to keep.
+        precision: how attention is kept; queries, keys and values go with it (float32 or float16).
+        buffers: the unit's arrays by name, as a vault's writer hands them out; written in place.
+    """
+
+    def __init__(
+        self,
+        probe: Probe,
+        arrays: Sequence[ArrayName],
+        precision: Precision,
+        buffers: Mapping[str, NDArray[Any]],
+    ) -> None:
+        self._sites = probe.sites
+        depth = {stack.name: {n: i for i, n in enumerate(stack.layers)} for stack in probe.stacks}
+        self._depths = [depth[site.stack][site.layer] for site in probe.sites]
+        self._sums_to_one = not {"s_aux", "sinks"} & set(probe.extras)
+        self._precision = precision
+        self._buffers = buffers
+        self._keeps_attention = "attention" in arrays
+        self._vectors = [name for name in ("query", "key", "value") if name in arrays]
+        self._scratch = torch.empty(0)
+        self._tolerance = 0.0
+        self._reset(Batch(np.empty(0, np.int64), np.empty(0, np.int64), ()))
+
+    def start(self, batch: Batch) -> None:
+        """Begin a batch."""
+        self._reset(batch)
+
+    def _reset(self, batch: Batch) -> None:
+        self._batch = batch
+        self._runs = batch.runs()
+        self._taken = 0
+        self._row_errors: list[Tensor] = []  # one (example,) per call
+        self._norms: list[Tensor] = []  # one (example,) per call and kept vector array
+
+    def take(self, call: AttentionCall) -> None:
+        """Pack one attention call.
+
+        Raises:
+            InputError: the model made another call here than when it was probed.
+        """
+        site = self._sites[call.index] if call.index < len(self._sites) else None
+        if site is None or site.module != call.name:
+            raise InputError(
+                f"the model called attention in {call.name} where its first forward pass did not; "
+                "a model whose layers depend on its input cannot be captured"
+            )
+        self._taken += 1
+        self._tolerance = ROW_SUM_TOLERANCE[call.attention.dtype]
+        depth = self._depths[call.index]
+        with np.errstate(invalid="ignore"):  # NaN is told of by finish(), with the layer's number
+            for start, stop, tokens in self._runs:
+                part = call.attention[start:stop, :, :tokens, :tokens]
+                self._check_rows(part)
+                if self._keeps_attention:
+                    self._pack_attention(site.stack, depth, start, part)
+            for name in self._vectors:
+                self._pack_vectors(f"{site.stack}/{name}", depth, getattr(call, name))
+
+    def finish(self, logits: Tensor | None) -> None:
+        """End a batch: store logits, check that all calls were made and all values are sound.
+
+        Args:
+            logits: ``(example, output)``, or None where the model has no classification head.
+
+        Raises:
+            InputError: calls are missing, a value is not finite or too large, or attention does not
+                sum to one; names example and layer.
+        """
+        if self._taken != len(self._sites):
+            raise InputError(
+                f"{self._taken} of {len(self._sites)} attention layers were captured; "
+                "a model whose layers depend on its input cannot be captured"
+            )
+        self._check_sums()
+        self._check_norms()
+        if logits is not None:
+            if not bool(torch.isfinite(logits).all()):
+                bad = int((~torch.isfinite(logits)).any(-1).nonzero()[0])
+                raise InputError(f"example {self._batch.ids[bad]}: its logits are not finite")
+            self._buffers["logits"][self._batch.rows] = logits.float().cpu().numpy()
+
+    def _pack_attention(self, stack: str, depth: int, start: int, attention: Tensor) -> None:
+        """Store maps of one length, ``(example, head, query_token, key_token)``, and thumbnails."""
+        tokens = attention.shape[-1]
+        if attention.dtype != torch.float32:
+            attention = attention.float().clamp_(max=1.0)  # half precision may round above 1
+        codes = self._encode(attention, self._precision)
+        self._write(f"{stack}/attention", depth, start, codes, tokens, tokens)
+        side = min(tokens, THUMBNAIL_SIDE)
+        if tokens > THUMBNAIL_SIDE:
+            codes = self._encode_pooled(attention)
+        elif self._precision != "uint8":
+            codes = self._encode(attention, "uint8")
+        self._write(f"{stack}/thumbnail", depth, start, codes, side, side)
+
+    def _encode(self, weights: Tensor, precision: Precision) -> NDArray[Any]:
+        """Give codes on the host; whole numbers may still be float32, to be cast when written."""
+        if precision == "float32":
+            return weights.cpu().numpy()
+        if precision == "float16":
+            return weights.to(torch.float16).cpu().numpy()
+        scaled = self._scratch_like(weights)
+        if precision == "uint16":
+            torch.mul(weights, 65535.0, out=scaled)
+        else:
+            torch.sqrt(weights, out=scaled).mul_(255.0)
+        scaled.round_()  # half to even, as numpy
+        if scaled.device.type != "cpu":
+            return scaled.to(_CODE_DTYPES[precision]).cpu().numpy()
+        return scaled.numpy()
+
+    def _encode_pooled(self, attention: Tensor) -> NDArray[Any]:
+        if not is_poolable(attention.shape[-1], attention.device):
+            return make_thumbnail(attention.cpu().numpy())
+        return self._encode(pool(attention), "uint8")
+
+    def _pack_vectors(self, name: str, depth: int, vectors: Tensor) -> None:
+        """Store queries, keys or values, ``(example, head, token, dim)``."""
+        self._norms.append(torch.linalg.vector_norm(vectors, dim=(1, 2, 3), dtype=torch.float32))
+        dtype = torch.float32 if self._precision == "float32" else torch.float16
+        host = vectors.to(dtype).cpu().numpy()
+        for start, stop, tokens in self._runs:
+            self._write(name, depth, start, host[start:stop, :, :tokens], tokens, vectors.shape[-1])
+
+    def _write(
+        self, name: str, depth: int, start: int, values: NDArray[Any], height: int, width: int
+    ) -> None:
+        target = self._buffers[name]
+        for row, value in zip(self._batch.rows[start : start + len(values)], values, strict=True):
+            target[row, depth, :, :height, :width] = value
+
+    def _scratch_like(self, x: Tensor) -> Tensor:
+        """Memory of the shape of ``x`` that the next call overwrites: fresh pages cost time."""
+        if self._scratch.numel() < x.numel() or self._scratch.device != x.device:
+            self._scratch = torch.empty(x.numel(), device=x.device)
+        return self._scratch[: x.numel()].view(x.shape)
+
+    def _check_rows(self, attention: Tensor) -> None:
+        sums = attention.sum(-1, dtype=torch.float32)  # (example, head, query_token)
+        errors = sums.sub_(1.0)
+        errors = errors.abs_() if self._sums_to_one else errors.clamp_(min=0.0)
+        self._row_errors.append(errors.flatten(1).amax(1))
+
+    def _check_sums(self) -> None:
+        if not self._row_errors:
+            return
+        pieces = len(self._runs)
+        errors = torch.stack(
+            [
+                torch.cat(self._row_errors[i : i + pieces])
+                for i in range(0, len(self._row_errors), pieces)
+            ]
+        )  # (call, example)
+        sound = errors <= self._tolerance  # false for NaN too
+        if bool(sound.all()):
+            return
+        call, example = (int(i) for i in (~sound).nonzero()[0])
+        error = float(errors[call, example])
+        what = "is not finite" if error != error else f"sums to 1 only within {error:.1e}"
+        raise InputError(
+            f"example {self._batch.ids[example]}: the attention of layer {self._sites[call].layer} "
+            f"{what}; the model's weights overflow on it"
+        )
+
+    def _check_norms(self) -> None:
+        # A norm bounds every value of the example; only where it is too large are they looked at.
+        if not self._norms:
+            return
+        sound = torch.stack(self._norms) <= LARGEST_HALF  # (call * vector array, example)
+        for which, example in (~sound).nonzero().tolist():
+            call, vector = divmod(which, len(self._vectors))
+            name = self._vectors[vector]
+            site = self._sites[call]
+            kept = self._buffers[f"{site.stack}/{name}"]
+            tokens = int(self._batch.lengths[example])
+            values = kept[self._batch.rows[example], self._depths[call], :, :tokens]
+            if not np.isfinite(values).all():
+                raise InputError(
+                    f"example {self._batch.ids[example]}: a {name} of layer {site.layer} is not "
+                    f"finite as {values.dtype}; use --precision float32, or another model"
+                )

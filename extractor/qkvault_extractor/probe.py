@@ -1,0 +1,215 @@
+"""What a model's attention looks like, learnt by one small forward pass, and checked by another.
+
+The first pass tells stacks, layers, heads and widths before anything is planned. The second asks
+the model for its own eager ``output_attentions`` on the same input: unless both agree, the model is
+refused, because attention that is wrong must not be stored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from qkvault import InputError, Stack, StackName
+from qkvault_extractor.capture import AttentionCall, Collector
+from qkvault_extractor.model import SUPPORTED, LoadedModel, quiet
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TOLERANCE: Final = 1e-5
+"""Largest difference between captured and eager attention in float32; rounding stays below 5e-6."""
+
+PROBE_TOKENS: Final = 512
+"""Longest probe; long enough for the windows and chunks of most models to matter."""
+
+PROBE_CELLS: Final = 1 << 27
+"""Most attention weights of a probe, over all layers and heads (512 MB of float32)."""
+
+SHORTEST_PROBE: Final = 8
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where one attention call of a forward pass belongs."""
+
+    stack: StackName
+    layer: int
+    module: str
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What was learnt of a model.
+
+    Attributes:
+        stacks: its runs of attention layers.
+        sites: one per attention call of a forward pass, in order.
+        difference: largest difference found between captured and eager attention.
+        extras: score terms beyond scaling and mask that the model uses, by transformers' names.
+    """
+
+    stacks: tuple[Stack, ...]
+    sites: tuple[Site, ...]
+    difference: float
+    extras: tuple[str, ...]
+
+
+def probe(loaded: LoadedModel, token_ids: Sequence[int]) -> Probe:
+    """Run a model twice on a small padded batch: captured, and as it is; compare, describe.
+
+    Args:
+        loaded: the model.
+        token_ids: ids of a long example of the data; it is cut or repeated to a useful length.
+
+    Raises:
+        InputError: the model's attention cannot be captured, or was captured wrongly; names the
+            model and the reason.
+    """
+    import torch
+
+    longest = _probe_length(loaded)
+    ids = (list(token_ids) * SHORTEST_PROBE)[: max(SHORTEST_PROBE, min(len(token_ids), longest))]
+    batch = [ids, ids[: len(ids) // 2]] if loaded.takes_batches else [ids]
+    with torch.inference_mode(), quiet():
+        calls, output = _run_captured(loaded, batch)
+        if not calls:
+            raise _refuse(loaded, "it computes attention in code of its own")
+        sites, stacks = _describe(loaded, calls)
+        difference = _compare(loaded, batch, calls, output)
+    extras = sorted({name for call in calls for name in call.extras})
+    return Probe(stacks, sites, difference, tuple(extras))
+
+
+def _probe_length(loaded: LoadedModel) -> int:
+    config = loaded.model.config.get_text_config()
+    maps = 2 * config.num_hidden_layers * config.num_attention_heads
+    side = int((PROBE_CELLS / maps) ** 0.5)
+    limit = getattr(config, "max_position_embeddings", None) or PROBE_TOKENS
+    return max(SHORTEST_PROBE, min(PROBE_TOKENS, side, limit))
+
+
+def _run_captured(
+    loaded: LoadedModel, batch: list[list[int]]
+) -> tuple[list[AttentionCall], object]:
+    calls: list[AttentionCall] = []
+    with Collector(loaded.model, calls.append):
+        try:
+            output = loaded.forward(batch, [[0] * len(ids) for ids in batch])
+        except InputError:
+            raise
+        except Exception as error:  # the model's own code; whatever it raises names the reason
+            reason = str(error).strip().splitlines()
+            raise _refuse(
+                loaded, f"it does not run on token ids alone ({reason[0] if reason else error!r})"
+            ) from error
+    return calls, output
+
+
+def _describe(
+    loaded: LoadedModel, calls: list[AttentionCall]
+) -> tuple[tuple[Site, ...], tuple[Stack, ...]]:
+    shapes = {_shape(call) for call in calls}
+    if len(shapes) > 1:
+        raise _refuse(loaded, f"its layers differ in heads or widths: {sorted(shapes)}")
+    heads, key_heads, head_dim, value_dim = shapes.pop()
+    for call in calls:
+        if call.attention is None or call.attention.shape[-1] != call.attention.shape[-2]:
+            raise _refuse(loaded, f"{call.name} attends to other tokens than the text's own")
+    if heads % key_heads:
+        raise _refuse(loaded, f"{heads} heads do not divide among {key_heads} key heads")
+    # Of the first example, which has no padding: rows of padding may hold anything.
+    causal = all(bool((call.attention[0].triu(1) == 0).all()) for call in calls)
+    name: StackName = "decoder" if causal else "encoder"
+    layers = number_layers(calls)
+    sites = tuple(Site(name, n, c.name) for n, c in zip(layers, calls, strict=True))
+    scaling = tuple(call.scaling for call in calls)
+    stack = Stack(name, layers, heads, key_heads, head_dim, value_dim, causal, scaling)
+    return sites, (stack,)
+
+
+def _shape(call: AttentionCall) -> tuple[int, int, int, int]:
+    """Heads, key heads, head width, value width."""
+    return (call.query.shape[1], call.key.shape[1], call.query.shape[3], call.value.shape[3])
+
+
+def number_layers(calls: Sequence[AttentionCall]) -> tuple[int, ...]:
+    """Give the model's own layer number of every call.
+
+    Its ``layer_idx`` where it has one, else the first number in its name
+    (``encoder.layer.3.attention``); both must rise from call to call. A module called several times
+    (ALBERT shares one) is numbered by the order of calls.
+    """
+    by_order = tuple(range(len(calls)))
+    if len({call.name for call in calls}) < len(calls):
+        return by_order
+    own = [getattr(call.module, "layer_idx", None) for call in calls]
+    named = [re.search(r"(?:^|\.)(\d+)(?:\.|$)", call.name) for call in calls]
+    for numbers in (own, [int(found[1]) if found else None for found in named]):
+        found = tuple(n for n in numbers if isinstance(n, int))
+        if len(found) == len(calls) and all(a < b for a, b in zip(found, found[1:], strict=False)):
+            return found
+    return by_order
+
+
+def _compare(
+    loaded: LoadedModel, batch: list[list[int]], calls: list[AttentionCall], output: object
+) -> float:
+    """Largest difference from the model's own eager pass, over the tokens that are not padding."""
+    before = loaded.model.config._attn_implementation
+    loaded.model.set_attn_implementation("eager")
+    try:
+        eager = loaded.forward(batch, [[0] * len(ids) for ids in batch], output_attentions=True)
+    finally:
+        loaded.model.set_attn_implementation(before)
+    own = [a for a in getattr(eager, "attentions", None) or () if a is not None]
+    if len(own) != len(calls):
+        raise _refuse(
+            loaded, f"{len(calls)} attention calls were captured where it reports {len(own)}"
+        )
+    pairs = [(call.attention, theirs) for call, theirs in zip(calls, own, strict=True)]
+    if any(ours.shape != theirs.shape for ours, theirs in pairs):
+        raise _refuse(loaded, "captured attention has another shape than its own")
+    lengths = [len(ids) for ids in batch]
+    worst = _largest(
+        [
+            (ours[i, :, :n, :n], theirs[i, :, :n, :n])
+            for ours, theirs in pairs
+            for i, n in enumerate(lengths)
+        ]
+    )
+    drift = _largest_output(output, eager, lengths)
+    if not (worst <= TOLERANCE and drift <= 100 * TOLERANCE):
+        raise _refuse(
+            loaded,
+            f"captured attention differs from its own by {worst:.1e}, its output by {drift:.1e}",
+        )
+    return worst
+
+
+def _largest(pairs: list[tuple[Tensor, Tensor]]) -> float:
+    """Largest absolute difference over pairs of tensors; NaN if any holds one."""
+    import torch
+
+    return float(torch.stack([(a - b).abs().max() for a, b in pairs]).max())
+
+
+def _largest_output(ours: object, theirs: object, lengths: list[int]) -> float:
+    """Largest difference of logits or last hidden states, relative to their size."""
+    for name in ("logits", "last_hidden_state"):
+        a, b = getattr(ours, name, None), getattr(theirs, name, None)
+        if a is None or b is None:
+            continue
+        cut = [slice(n) if a.ndim == 3 else slice(None) for n in lengths]
+        pairs = [(a[i][tokens], b[i][tokens]) for i, tokens in enumerate(cut)]
+        return _largest(pairs) / max(1.0, float(b.abs().max()))
+    return 0.0
+
+
+def _refuse(loaded: LoadedModel, reason: str) -> InputError:
+    kind = loaded.model.config.model_type
+    return InputError(
+        f"model {loaded.name} (type {kind}) cannot be captured: {reason}; supported: {SUPPORTED}"
+    )
