@@ -1,0 +1,218 @@
+/** The corpus list: a page of examples at a time, found by words. */
+
+import { el } from "./dom.js";
+import { formatCount } from "./scale.js";
+import { isAbort } from "./api.js";
+
+/**
+ * @typedef {import("./context.js").Context} Context
+ * @typedef {import("./api.js").Row} Row
+ * @typedef {import("./api.js").Page} Page
+ * @typedef {{open: (index: number) => void, search: (query: string) => void,
+ *   turn: (cursor: string | null) => void, step: (by: 1 | -1) => void}} Acts
+ */
+
+const LIMIT = 50;
+const TYPING_MS = 180;
+
+/** @param {import("./api.js").Label} label @param {readonly string[]} names */
+export function nameLabel(label, names) {
+  if (label === null) return "–";
+  if (typeof label === "number" && Number.isInteger(label) && names[label]) return names[label];
+  if (typeof label === "number" && !Number.isInteger(label)) return label.toFixed(2);
+  return String(label);
+}
+
+/** @param {boolean | null} correct */
+export function makeVerdict(correct) {
+  if (correct === null) return el("span", { class: "verdict" });
+  return el("span", {
+    class: `verdict ${correct ? "is-right" : "is-wrong"}`,
+    text: correct ? "✓" : "✗",
+    role: "img",
+    "aria-label": correct ? "predicted right" : "predicted wrong",
+  });
+}
+
+export class Corpus {
+  /** @param {HTMLElement} root @param {import("./api.js").Api} api @param {Acts} acts */
+  constructor(root, api, acts) {
+    this.api = api;
+    this.acts = acts;
+    /** @type {Page | null} */
+    this.page = null;
+    this.key = "";
+    /** @type {string[]} cursors of the pages before this one, as far as they were visited */
+    this.visited = [];
+    this.first = 0;
+    this.field = el("input", {
+      type: "search", id: "search", placeholder: "Search the texts", "aria-label": "Search the texts",
+      autocomplete: "off", spellcheck: "false", maxlength: "500",
+    });
+    this.field.addEventListener("input", () => this.typed());
+    this.count = el("p", { class: "corpus-count", role: "status" });
+    this.list = el("div", { class: "corpus-list", role: "listbox", tabindex: "0", "aria-label": "Examples" });
+    this.list.addEventListener("click", (event) => this.clicked(event));
+    this.list.addEventListener("keydown", (event) => this.pressed(event));
+    this.back = el("button", { type: "button", text: "‹ Back", onclick: () => this.turnBack() });
+    this.range = el("span", { class: "corpus-range" });
+    this.on = el("button", { type: "button", text: "More ›", onclick: () => this.turnOn() });
+    root.replaceChildren(
+      el("div", { class: "corpus-search" }, this.field, this.count),
+      this.list,
+      el("div", { class: "corpus-pages" }, this.back, this.range, this.on),
+    );
+  }
+
+  typed() {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.acts.search(this.field.value.trim()), TYPING_MS);
+  }
+
+  turnBack() {
+    this.acts.turn(this.visited.at(-1) || null);
+  }
+
+  turnOn() {
+    if (this.page?.next) this.acts.turn(this.page.next);
+  }
+
+  /**
+   * Load the page that the state names, if it is another than the one shown, and mark the example.
+   * @param {import("./api.js").Vault} vault
+   * @param {import("./state.js").State} state
+   * @param {AbortSignal} signal
+   */
+  async show(vault, state, signal) {
+    if (document.activeElement !== this.field) this.field.value = state.query;
+    const key = JSON.stringify([vault.base, state.query, state.cursor]);
+    if (key !== this.key) {
+      this.list.setAttribute("aria-busy", "true");
+      try {
+        const page = await this.api.examples(vault, { query: state.query, cursor: state.cursor, limit: LIMIT }, signal);
+        this.remember(key, state.cursor, page);
+        this.key = key;
+        this.fill(page, vault, state.query);
+      } catch (error) {
+        if (isAbort(error)) throw error;
+        this.fail(error instanceof Error ? error.message : String(error));
+      } finally {
+        this.list.removeAttribute("aria-busy");
+      }
+    }
+    this.mark(state.example);
+  }
+
+  /**
+   * Keep the way back: which pages led here.
+   * @param {string} key @param {string | null} cursor @param {Page} page
+   */
+  remember(key, cursor, page) {
+    const [base, query] = JSON.parse(key);
+    const [baseBefore, queryBefore, cursorBefore] = this.key ? JSON.parse(this.key) : [];
+    const same = base === baseBefore && query === queryBefore;
+    if (!same || cursor === null) {
+      this.visited = [];
+      this.first = cursor === null ? 0 : -1;
+    } else if (this.visited.at(-1) === (cursor ?? "")) {
+      this.visited.pop();
+      this.first = this.first < 0 ? -1 : this.first - LIMIT;
+    } else if (this.page?.next === cursor) {
+      this.visited.push(cursorBefore ?? "");
+      this.first = this.first < 0 ? -1 : this.first + (this.page?.rows.length ?? 0);
+    } else {
+      this.visited = [];
+      this.first = -1;
+    }
+    this.page = page;
+  }
+
+  /** @param {Page} page @param {import("./api.js").Vault} vault @param {string} query */
+  fill(page, vault, query) {
+    this.list.replaceChildren(...page.rows.map((row) => this.makeRow(row, vault.label_names)));
+    this.list.scrollTop = 0;
+    if (page.rows.length === 0) {
+      this.list.replaceChildren(el("p", { class: "hint", text: query
+        ? "No example has these words. Try fewer, or the beginning of one."
+        : "This vault holds no examples." }));
+    }
+    const { total } = page;
+    this.count.textContent = query ? `${formatCount(total)} of ${formatCount(vault.examples)} examples` : `${formatCount(total)} examples`;
+    const last = this.first + page.rows.length;
+    this.range.textContent = this.first < 0 || total === 0 ? "" : `${formatCount(this.first + 1)}–${formatCount(last)}`;
+    this.back.textContent = this.visited.length || this.first === 0 ? "‹ Back" : "‹ First";
+    this.back.disabled = this.first === 0;
+    this.on.disabled = !page.next;
+  }
+
+  /** @param {string} message */
+  fail(message) {
+    this.key = "";
+    this.count.textContent = "";
+    this.range.textContent = "";
+    this.list.replaceChildren(el("p", { class: "hint is-error", text: message }));
+  }
+
+  /** @param {Row} row @param {readonly string[]} names */
+  makeRow(row, names) {
+    const facts = el("span", { class: "row-facts" },
+      el("span", { class: "row-id", text: row.id }),
+      el("span", { class: "row-length", text: `${row.length} tokens` }));
+    if (row.label !== null || row.prediction !== null) {
+      const label = nameLabel(row.label, names);
+      const prediction = row.prediction === null ? "" : ` → ${nameLabel(row.prediction, names)}`;
+      facts.append(el("span", { class: "row-label", text: row.label === null ? prediction.slice(1) : label + prediction }),
+        makeVerdict(row.correct));
+    }
+    return el("div", {
+      class: "row", role: "option", id: `row-${row.index}`, "data-index": row.index, "aria-selected": "false",
+    }, ...row.text.map((text) => el("bdi", { class: "row-text", text })), facts);
+  }
+
+  /** @param {number} example */
+  mark(example) {
+    for (const row of this.list.querySelectorAll(".row")) {
+      const on = Number(/** @type {HTMLElement} */ (row).dataset.index) === example;
+      if (on && row.getAttribute("aria-selected") !== "true") row.scrollIntoView({ block: "nearest" });
+      row.setAttribute("aria-selected", String(on));
+    }
+    this.list.setAttribute("aria-activedescendant", `row-${example}`);
+  }
+
+  /** @param {Event} event */
+  clicked(event) {
+    const row = /** @type {Element} */ (event.target).closest(".row");
+    if (row instanceof HTMLElement) this.acts.open(Number(row.dataset.index));
+  }
+
+  /** @param {KeyboardEvent} event */
+  pressed(event) {
+    if (event.key !== "ArrowDown" && event.key !== "ArrowUp") return;
+    event.preventDefault();
+    event.stopPropagation();
+    this.acts.step(event.key === "ArrowDown" ? 1 : -1);
+  }
+
+  /**
+   * What is before or after this example in the list as it is searched, on the next page if need be.
+   * @param {import("./api.js").Vault} vault
+   * @param {import("./state.js").State} state
+   * @param {1 | -1} by
+   * @returns {Promise<Partial<import("./state.js").State> | null>} null at the ends
+   */
+  async neighbour(vault, state, by) {
+    const rows = this.page?.rows ?? [];
+    const at = rows.findIndex(({ index }) => index === state.example);
+    if (at < 0) {
+      if (state.query) return rows.length ? { example: rows[0].index } : null;
+      const example = state.example + by;
+      return example >= 0 && example < vault.examples ? { example } : null;
+    }
+    if (rows[at + by]) return { example: rows[at + by].index };
+    if (by > 0 ? !this.page?.next : !this.visited.length) return null;
+    const cursor = by > 0 ? this.page?.next ?? null : this.visited.at(-1) || null;
+    const page = await this.api.examples(vault, { query: state.query, cursor, limit: LIMIT });
+    const row = page.rows.at(by > 0 ? 0 : -1);
+    return row ? { example: row.index, cursor } : null;
+  }
+}

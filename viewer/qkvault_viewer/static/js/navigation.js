@@ -1,0 +1,203 @@
+/** The acts of the page: each turns a gesture or a key into a change of the state. */
+
+import { FILTERS } from "./context.js";
+import { byId } from "./dom.js";
+import { drawnAs } from "./views/model.js";
+
+/**
+ * @typedef {import("./state.js").State} State
+ * @typedef {import("./state.js").Focus} Focus
+ * @typedef {import("./state.js").ViewName} ViewName
+ * @typedef {import("./context.js").Context} Context
+ * @typedef {{store: import("./state.js").Store, context: Context | null,
+ *   vault: import("./api.js").Vault | null, corpus: import("./corpus.js").Corpus,
+ *   hover: (focus: Focus | null) => void, toggleTheme: () => void}} Page
+ */
+
+export class Navigation {
+  /** @param {Page} page */
+  constructor(page) {
+    const set = page.store.set.bind(page.store);
+    this.page = page;
+    this.set = set;
+    this.hover = (/** @type {Focus | null} */ focus) => page.hover(focus);
+    this.search = (/** @type {string} */ query) => set({ query, cursor: null }, { replace: true });
+    this.turn = (/** @type {string | null} */ cursor) => set({ cursor });
+    this.openStore = (/** @type {string} */ store) =>
+      set({ store, example: 0, stack: "", layer: null, head: 0, heads: null, locked: null, query: "", cursor: null });
+    this.setLayer = (/** @type {number} */ layer) => set({ layer });
+    this.setHead = (/** @type {number} */ head) => set({ head });
+    this.setStack = (/** @type {string} */ stack) => set({ stack, layer: null, heads: null, locked: null });
+    this.setFilter = (/** @type {string} */ filter) => set({ filter: /** @type {State["filter"]} */ (filter) });
+    this.setDraw = (/** @type {"lines" | "matrix"} */ draw) => set({ draw });
+    this.setExpanded = (/** @type {boolean} */ expanded) => set({ expanded });
+    this.enlarge = (/** @type {number} */ layer, /** @type {number} */ head) => set({ layer, head, enlarged: true });
+    this.close = () => set({ enlarged: false, locked: null });
+    this.allHeads = () => set({ heads: null });
+    this.say = (/** @type {string} */ text) => { byId("live").textContent = text; };
+    this.open = this.open.bind(this);
+    this.step = this.step.bind(this);
+    this.pick = this.pick.bind(this);
+    this.expand = this.expand.bind(this);
+    this.openIn = this.openIn.bind(this);
+    this.go = this.go.bind(this);
+    this.toggleHead = this.toggleHead.bind(this);
+    this.isolateHead = this.isolateHead.bind(this);
+  }
+
+  /** @param {number} example */
+  open(example) {
+    document.body.classList.remove("shows-corpus");
+    this.set({ example, locked: null });
+  }
+
+  /** @param {1 | -1} by */
+  async step(by) {
+    const { vault, corpus, store } = this.page;
+    if (!vault) return;
+    const change = await corpus.neighbour(vault, store.state, by);
+    if (change) this.set({ ...change, locked: null });
+  }
+
+  /** Keep a token in focus, or let it go. @param {Focus} focus */
+  pick(focus) {
+    const { locked } = this.page.store.state;
+    const same = locked?.side === focus.side && locked.token === focus.token;
+    this.set({ locked: same ? null : focus }, { replace: true });
+  }
+
+  /** @param {boolean} expanded @param {Focus} focus */
+  expand(expanded, focus) {
+    this.set({ expanded, locked: expanded ? focus : null });
+  }
+
+  /** @param {"heads" | "neuron"} view @param {number} layer @param {number} head */
+  openIn(view, layer, head) {
+    this.set({ view, layer, head, heads: view === "heads" ? [head] : this.page.store.state.heads });
+  }
+
+  /** @param {number} layer @param {number} head @param {boolean} add */
+  go(layer, head, add) {
+    const { context } = this.page;
+    if (!context) return;
+    const { view } = context.state;
+    if (view !== "heads") this.set(view === "model" ? { layer, head, enlarged: true } : { layer, head });
+    else if (add && layer === context.layer) this.toggleHead(head);
+    else this.set({ layer, head, heads: [head] });
+  }
+
+  /** The last head that is on stays on. @param {number} head */
+  toggleHead(head) {
+    const { context } = this.page;
+    if (!context) return;
+    const on = context.heads.includes(head);
+    if (on && context.heads.length === 1) return;
+    const heads = on ? context.heads.filter((one) => one !== head) : [...context.heads, head].sort((a, b) => a - b);
+    this.set({ heads: heads.length === context.stack.heads ? null : heads }, { replace: true });
+  }
+
+  /** Show one head alone; all again if it is alone already. @param {number} head */
+  isolateHead(head) {
+    const { context } = this.page;
+    if (!context) return;
+    const alone = context.heads.length === 1 && context.heads[0] === head;
+    this.set(alone ? { heads: null } : { heads: [head], head });
+  }
+
+  /** @param {1 | -1} by */
+  stepLayer(by) {
+    const layer = this.page.context?.stack.layers[this.page.context.depth + by];
+    if (layer !== undefined) this.set({ layer });
+  }
+
+  /** @param {1 | -1} by */
+  stepHead(by) {
+    const { context } = this.page;
+    if (!context) return;
+    const head = context.head + by;
+    if (head < 0 || head >= context.stack.heads) return;
+    this.set(context.state.view === "heads" ? { head, heads: [head] } : { head });
+  }
+
+  nextFilter() {
+    const { context } = this.page;
+    if (!context?.pair) return;
+    const at = FILTERS.findIndex(({ name }) => name === context.state.filter);
+    this.setFilter(FILTERS[(at + 1) % FILTERS.length].name);
+  }
+
+  otherDrawing() {
+    const { context } = this.page;
+    if (context?.state.view === "model") this.setDraw(drawnAs(context) === "lines" ? "matrix" : "lines");
+    else if (context?.state.view === "neuron") this.setExpanded(!context.state.expanded);
+  }
+
+  /** Let go of whatever holds: the token first, then what is open. */
+  back() {
+    const { state } = this.page.store;
+    const { body } = document;
+    if (body.classList.contains("shows-corpus")) this.toggleCorpus();
+    else if (state.locked) this.set({ locked: null }, { replace: true });
+    else if (state.view === "model" && state.enlarged) this.close();
+    else this.page.hover(null);
+  }
+
+  toggleCorpus() {
+    const shown = document.body.classList.toggle("shows-corpus");
+    byId("corpus-toggle").setAttribute("aria-expanded", String(shown));
+  }
+
+  focusSearch() {
+    document.body.classList.add("shows-corpus");
+    byId("search").focus();
+  }
+
+  /** Listen to the controls of the top bar. */
+  wire() {
+    const help = /** @type {HTMLDialogElement} */ (byId("help"));
+    byId("previous").addEventListener("click", () => this.step(-1));
+    byId("next").addEventListener("click", () => this.step(1));
+    byId("theme").addEventListener("click", () => this.page.toggleTheme());
+    byId("help-open").addEventListener("click", () => help.showModal());
+    byId("corpus-toggle").addEventListener("click", () => this.toggleCorpus());
+    byId("main").addEventListener("pointerdown", () => document.body.classList.remove("shows-corpus"));
+    byId("tabs").addEventListener("click", (event) => {
+      const tab = /** @type {Element} */ (event.target).closest("[data-view]");
+      if (tab instanceof HTMLElement) this.set({ view: /** @type {ViewName} */ (tab.dataset.view) });
+    });
+    const jump = /** @type {HTMLInputElement} */ (byId("jump"));
+    jump.addEventListener("change", () => {
+      const last = (this.page.vault?.examples ?? 1) - 1;
+      if (/^\d{1,9}$/.test(jump.value)) this.open(Math.min(last, Number(jump.value)));
+      jump.value = String(this.page.store.state.example);
+    });
+  }
+}
+
+/**
+ * @param {Page & {acts: Navigation}} page
+ * @returns {import("./commands.js").Command[]}
+ */
+export function makeCommands(page) {
+  const { acts } = page;
+  const show = (/** @type {ViewName} */ view) => () => acts.set({ view });
+  const help = /** @type {HTMLDialogElement} */ (byId("help"));
+  return [
+    { keys: ["1"], title: "Heads: all heads of a layer", group: "Views", run: show("heads") },
+    { keys: ["2"], title: "Model: all layers and heads", group: "Views", run: show("model") },
+    { keys: ["3"], title: "Neuron: query and key of a head", group: "Views", run: show("neuron") },
+    { keys: ["j"], title: "Next layer", group: "Layers and heads", run: () => acts.stepLayer(1) },
+    { keys: ["k"], title: "Previous layer", group: "Layers and heads", run: () => acts.stepLayer(-1) },
+    { keys: ["l"], title: "Next head", group: "Layers and heads", run: () => acts.stepHead(1) },
+    { keys: ["h"], title: "Previous head", group: "Layers and heads", run: () => acts.stepHead(-1) },
+    { keys: ["a"], title: "All heads", group: "Layers and heads", run: acts.allHeads },
+    { keys: ["f"], title: "Next sentence filter", group: "Layers and heads", run: () => acts.nextFilter() },
+    { keys: ["m"], title: "Lines or matrix; lines or columns", group: "Layers and heads", run: () => acts.otherDrawing() },
+    { keys: [".", "n"], title: "Next example of the list", group: "Examples", run: () => void acts.step(1) },
+    { keys: [",", "p"], title: "Previous example of the list", group: "Examples", run: () => void acts.step(-1) },
+    { keys: ["/"], title: "Search the texts", group: "Examples", run: () => acts.focusSearch() },
+    { keys: ["Escape"], title: "Let go, close", group: "Page", run: () => acts.back() },
+    { keys: ["t"], title: "Dark or light", group: "Page", run: () => page.toggleTheme() },
+    { keys: ["?"], title: "This list", group: "Page", run: () => help.showModal() },
+  ];
+}

@@ -1,0 +1,137 @@
+/** The row of controls over the stage: layer, head, filter, drawing, head patches. */
+
+import { FILTERS } from "./context.js";
+import { el, isDark } from "./dom.js";
+import { css, headColour } from "./scale.js";
+
+/**
+ * @typedef {import("./context.js").Context} Context
+ * @typedef {{setLayer: (layer: number) => void, setHead: (head: number) => void,
+ *   setStack: (name: string) => void, setFilter: (filter: string) => void,
+ *   setDraw: (draw: "lines" | "matrix") => void, setExpanded: (expanded: boolean) => void,
+ *   toggleHead: (head: number) => void, isolateHead: (head: number) => void,
+ *   allHeads: () => void}} Acts
+ */
+
+const STACK_TITLES = { encoder: "Encoder", decoder: "Decoder", cross: "Cross" };
+
+/**
+ * A menu with a step to either side.
+ * @param {string} title
+ * @param {(value: string) => void} choose
+ */
+function makeMenu(title, choose) {
+  const select = el("select", { "aria-label": title });
+  select.addEventListener("change", () => choose(select.value));
+  const step = (/** @type {number} */ by) => () => {
+    const at = select.selectedIndex + by;
+    if (at >= 0 && at < select.options.length) choose(select.options[at].value);
+  };
+  const back = el("button", { class: "step", type: "button", "aria-label": `Previous ${title.toLowerCase()}`, text: "‹", onclick: step(-1) });
+  const on = el("button", { class: "step", type: "button", "aria-label": `Next ${title.toLowerCase()}`, text: "›", onclick: step(1) });
+  const element = el("div", { class: "menu" }, el("span", { class: "menu-title", text: title }), back, select, on);
+  return {
+    element,
+    /** @param {readonly {value: string, title: string}[]} options @param {string} value */
+    fill(options, value) {
+      const key = options.map((option) => option.value).join();
+      if (select.dataset.key !== key) {
+        select.dataset.key = key;
+        select.replaceChildren(...options.map((option) => el("option", { value: option.value, text: option.title })));
+      }
+      select.value = value;
+      back.disabled = select.selectedIndex <= 0;
+      on.disabled = select.selectedIndex >= select.options.length - 1;
+    },
+  };
+}
+
+/**
+ * A row of buttons of which one is pressed.
+ * @param {string} title
+ * @param {readonly {value: string, title: string}[]} options
+ * @param {(value: string) => void} choose
+ */
+function makeChoice(title, options, choose) {
+  const buttons = options.map(({ value, title: text }) =>
+    el("button", { type: "button", "data-value": value, text, onclick: () => choose(value) }));
+  const element = el("div", { class: "choice", role: "group", "aria-label": title }, ...buttons);
+  return {
+    element,
+    /** @param {string} value */
+    press(value) {
+      for (const button of buttons) button.setAttribute("aria-pressed", String(button.dataset.value === value));
+    },
+  };
+}
+
+export class Toolbar {
+  /** @param {HTMLElement} root @param {Acts} acts */
+  constructor(root, acts) {
+    this.acts = acts;
+    this.stack = makeMenu("Stack", acts.setStack);
+    this.layer = makeMenu("Layer", (value) => acts.setLayer(Number(value)));
+    this.head = makeMenu("Head", (value) => acts.setHead(Number(value)));
+    this.filter = makeChoice("Sentence filter", FILTERS.map(({ name, title }) => ({ value: name, title })), acts.setFilter);
+    this.draw = makeChoice("Drawing", [{ value: "lines", title: "Lines" }, { value: "matrix", title: "Matrix" }],
+      (value) => acts.setDraw(value === "matrix" ? "matrix" : "lines"));
+    this.expand = makeChoice("Columns", [{ value: "0", title: "Lines" }, { value: "1", title: "Query · key" }],
+      (value) => acts.setExpanded(value === "1"));
+    this.patches = el("div", { class: "patches", role: "group", "aria-label": "Heads; double-click shows one alone" });
+    this.every = el("button", { class: "every", type: "button", text: "All", title: "Show all heads (a)", onclick: () => acts.allHeads() });
+    this.headsRow = el("div", { class: "menu heads-menu" }, el("span", { class: "menu-title", text: "Heads" }), this.patches, this.every);
+    root.replaceChildren(this.stack.element, this.layer.element, this.head.element, this.headsRow,
+      this.expand.element, this.draw.element, this.filter.element);
+  }
+
+  /** @param {Context} context @param {"lines" | "matrix"} drawn what the model view draws */
+  show(context, drawn) {
+    const { state, stack, vault } = context;
+    const { view } = state;
+    this.stack.element.hidden = vault.stacks.length < 2;
+    this.stack.fill(vault.stacks.map(({ name }) => ({ value: name, title: STACK_TITLES[name] ?? name })), stack.name);
+    this.layer.element.hidden = view === "model";
+    this.layer.fill(stack.layers.map((layer) => ({ value: String(layer), title: String(layer) })), String(context.layer));
+    this.head.element.hidden = view !== "neuron";
+    this.head.fill(Array.from({ length: stack.heads }, (_, head) => ({ value: String(head), title: String(head) })), String(context.head));
+    this.headsRow.hidden = view !== "heads";
+    this.draw.element.hidden = view !== "model";
+    this.draw.press(drawn);
+    this.expand.element.hidden = view !== "neuron";
+    this.expand.press(state.expanded ? "1" : "0");
+    this.filter.element.hidden = !context.pair;
+    this.filter.press(state.filter);
+    this.showPatches(context);
+  }
+
+  /** @param {Context} context */
+  showPatches({ stack, heads }) {
+    const dark = isDark();
+    const key = `${stack.heads} ${dark}`;
+    if (this.patches.dataset.key !== key) {
+      this.patches.dataset.key = key;
+      this.patches.replaceChildren(...Array.from({ length: stack.heads }, (_, head) => this.makePatch(head, dark)));
+    }
+    for (const patch of this.patches.children) {
+      const on = heads.includes(Number(/** @type {HTMLElement} */ (patch).dataset.head));
+      patch.setAttribute("aria-pressed", String(on));
+    }
+    this.every.disabled = heads.length === stack.heads;
+  }
+
+  /** @param {number} head @param {boolean} dark */
+  makePatch(head, dark) {
+    const patch = el("button", {
+      class: "patch",
+      type: "button",
+      text: head,
+      "data-head": head,
+      "aria-label": `Head ${head}`,
+      title: `Head ${head}: click to switch, double-click to show it alone`,
+      onclick: () => this.acts.toggleHead(head),
+      ondblclick: () => this.acts.isolateHead(head),
+    });
+    patch.style.setProperty("--patch", css(headColour(head, dark)));
+    return patch;
+  }
+}

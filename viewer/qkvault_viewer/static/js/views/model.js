@@ -1,0 +1,251 @@
+/** The model view: every head of every layer, small, in one grid; one of them enlarged. */
+
+import { el, isDark, sizeCanvas, themeColour } from "../dom.js";
+import { Enlarged } from "../enlarged.js";
+import { clearField, createField, settle, splatMap, toneMap } from "../lines.js";
+import { binTokens, paintMatrix } from "../matrix.js";
+import { contrastFor, css, layerColour, ramp } from "../scale.js";
+
+/**
+ * @typedef {import("../context.js").Context} Context
+ * @typedef {import("../state.js").Focus} Focus
+ * @typedef {{enlarge: (layer: number, head: number) => void, close: () => void,
+ *   openIn: (view: "heads" | "neuron", layer: number, head: number) => void,
+ *   say: (text: string) => void, hover: (focus: Focus | null) => void, pick: (focus: Focus) => void}} Acts
+ * @typedef {{left: number, top: number, cell: number, gap: number}} Grid geometry, CSS pixels
+ */
+
+const AXIS = 30;
+/** Longer texts are drawn as matrices unless asked otherwise: their lines fill a thumbnail solid. */
+const MOST_LINES = 32;
+
+/** @param {Context} context @returns {"lines" | "matrix"} */
+export function drawnAs({ state, example }) {
+  if (state.draw !== "auto") return state.draw;
+  return example.length <= MOST_LINES ? "lines" : "matrix";
+}
+
+export class ModelView {
+  /** @type {readonly string[]} */
+  static needs = ["attention"];
+
+  /** @param {HTMLElement} root @param {import("../api.js").Api} api @param {Acts} acts */
+  constructor(root, api, acts) {
+    this.root = root;
+    this.api = api;
+    this.acts = acts;
+    this.canvas = el("canvas", { class: "grid-canvas", "aria-hidden": "true" });
+    this.marks = el("canvas", { class: "grid-marks", "aria-hidden": "true" });
+    this.cursor = el("div", { role: "gridcell", id: "model-cell", class: "offscreen" });
+    this.surface = el("div", {
+      class: "grid-surface", role: "grid", tabindex: "0", "aria-label": "Layers and heads",
+      "aria-activedescendant": "model-cell",
+    }, this.canvas, this.marks, this.cursor);
+    this.caption = el("p", { class: "grid-caption" });
+    this.enlarged = new Enlarged(api, {
+      close: acts.close, openIn: acts.openIn, hover: acts.hover, pick: acts.pick,
+    });
+    root.append(this.surface, this.caption, this.enlarged.element);
+    /** @type {{depth: number, head: number} | null} */
+    this.hovered = null;
+    this.at = { depth: 0, head: 0 };
+    this.listen();
+  }
+
+  listen() {
+    this.surface.addEventListener("pointermove", (event) => this.hover(this.cellAt(event)));
+    this.surface.addEventListener("pointerleave", () => this.hover(null));
+    this.surface.addEventListener("click", (event) => this.choose(this.cellAt(event)));
+    this.surface.addEventListener("dblclick", (event) => {
+      const cell = this.cellAt(event);
+      if (cell && this.context) this.acts.openIn("heads", this.context.stack.layers[cell.depth], cell.head);
+    });
+    this.surface.addEventListener("keydown", (event) => this.pressed(event));
+  }
+
+  /** @param {Context} context @param {AbortSignal} signal */
+  async show(context, signal) {
+    const { vault, example, stack } = context;
+    const path = `thumbnails/${stack.name}`;
+    const [frame] = await this.api.frames(vault, example.index, path, signal);
+    this.context = context;
+    this.side = frame.shape[2];
+    this.codes = /** @type {Uint8Array} */ (frame.data);
+    this.at = { depth: context.depth, head: context.head };
+    this.place(context);
+    this.draw(context);
+    this.drawMarks();
+    await this.enlarged.show(context, this.boxOf(this.at), this.root, signal);
+  }
+
+  /** Fit the grid into the window. @param {Context} context */
+  place({ stack }) {
+    const width = this.root.clientWidth;
+    const height = this.root.clientHeight - 26;
+    const [down, across] = [stack.layers.length, stack.heads];
+    const room = Math.min((width - AXIS - 12) / across, (height - AXIS) / down);
+    const pitch = Math.max(10, Math.min(132, Math.floor(room)));
+    const gap = pitch >= 40 ? 5 : pitch >= 20 ? 3 : 1;
+    /** @type {Grid} */
+    this.grid = { left: AXIS, top: AXIS - 6, cell: pitch - gap, gap };
+    const size = { width: AXIS + across * pitch + 4, height: AXIS + down * pitch };
+    this.context2d = sizeCanvas(this.canvas, size.width, size.height);
+    this.size = size;
+    this.surface.style.width = `${size.width}px`;
+    this.surface.style.height = `${size.height}px`;
+  }
+
+  /** @param {{depth: number, head: number}} cell box in CSS pixels of the root */
+  boxOf({ depth, head }) {
+    const { left, top, cell, gap } = /** @type {Grid} */ (this.grid);
+    const x = left + head * (cell + gap);
+    const y = top + depth * (cell + gap);
+    return { x: x + this.surface.offsetLeft - this.root.scrollLeft, y: y + this.surface.offsetTop - this.root.scrollTop, inX: x, inY: y, size: cell };
+  }
+
+  /** @param {Context} context */
+  draw(context) {
+    const target = /** @type {CanvasRenderingContext2D} */ (this.context2d);
+    const { stack, rows, columns, example } = context;
+    const side = /** @type {number} */ (this.side);
+    const { cell } = /** @type {Grid} */ (this.grid);
+    const bins = { rows: binTokens(rows, example.length, side), columns: binTokens(columns, example.length, side) };
+    const paint = drawnAs(context) === "lines" ? this.linePainter(bins, cell) : this.matrixPainter(bins, contrastFor(example.length));
+    const background = themeColour("--cell");
+    stack.layers.forEach((_, depth) => {
+      const colour = layerColour(depth, stack.layers.length, isDark());
+      for (let head = 0; head < stack.heads; head += 1) {
+        const { inX, inY } = this.boxOf({ depth, head });
+        target.fillStyle = css(background);
+        target.fillRect(inX, inY, cell, cell);
+        const codes = /** @type {Uint8Array} */ (this.codes);
+        const grid = { codes, offset: (depth * stack.heads + head) * side * side, stride: side };
+        target.drawImage(paint(grid, colour, background), inX, inY, cell, cell);
+      }
+    });
+    this.drawAxes(target, context);
+  }
+
+  /**
+   * @param {{rows: number[], columns: number[]}} bins
+   * @param {number} contrast
+   * @returns {(grid: import("../lines.js").Grid, colour: import("../scale.js").Rgb, background: import("../scale.js").Rgb) => HTMLCanvasElement}
+   */
+  matrixPainter({ rows, columns }, contrast) {
+    const tile = el("canvas");
+    tile.width = columns.length;
+    tile.height = rows.length;
+    const context = /** @type {CanvasRenderingContext2D} */ (tile.getContext("2d"));
+    const target = /** @type {CanvasRenderingContext2D} */ (this.context2d);
+    const shrinks = /** @type {Grid} */ (this.grid).cell * (devicePixelRatio || 1) < columns.length;
+    target.imageSmoothingEnabled = shrinks;
+    target.imageSmoothingQuality = "high";
+    return (grid, colour, background) => {
+      const pixels = paintMatrix(grid.codes, grid.offset, grid.stride, rows, columns, ramp(background, colour, contrast));
+      context.putImageData(new ImageData(pixels, columns.length, rows.length), 0, 0);
+      return tile;
+    };
+  }
+
+  /**
+   * @param {{rows: number[], columns: number[]}} bins
+   * @param {number} cell
+   * @returns {(grid: import("../lines.js").Grid, colour: import("../scale.js").Rgb) => HTMLCanvasElement}
+   */
+  linePainter({ rows, columns }, cell) {
+    const density = Math.min(2, devicePixelRatio || 1);
+    const size = Math.round(cell * density);
+    const tile = el("canvas");
+    tile.width = size;
+    tile.height = size;
+    const context = /** @type {CanvasRenderingContext2D} */ (tile.getContext("2d"));
+    const field = createField(size, size);
+    const pitch = size / Math.max(rows.length, columns.length);
+    const y = (/** @type {number} */ at) => (at + 0.5) * pitch;
+    const place = { left: y, right: y, thickness: Math.max(1, Math.min(1.6 * density, pitch * 0.4)), least: 1 };
+    return (grid, colour) => {
+      clearField(field);
+      splatMap(field, grid, rows, columns, place);
+      settle(field, colour);
+      context.putImageData(new ImageData(toneMap(field, 2.2), size, size), 0, 0);
+      return tile;
+    };
+  }
+
+  /** @param {CanvasRenderingContext2D} target @param {Context} context */
+  drawAxes(target, { stack }) {
+    const { cell, gap, left, top } = /** @type {Grid} */ (this.grid);
+    const every = cell + gap >= 15 ? 1 : Math.ceil(15 / (cell + gap));
+    target.fillStyle = css(themeColour("--muted"));
+    target.font = `11px ${getComputedStyle(document.body).fontFamily}`;
+    target.textAlign = "center";
+    target.textBaseline = "alphabetic";
+    for (let head = 0; head < stack.heads; head += every) {
+      target.fillText(String(head), left + head * (cell + gap) + cell / 2, top - 7);
+    }
+    target.textAlign = "right";
+    target.textBaseline = "middle";
+    stack.layers.forEach((layer, depth) => {
+      if (depth % every === 0) target.fillText(String(layer), left - 8, top + depth * (cell + gap) + cell / 2);
+    });
+  }
+
+  drawMarks() {
+    if (!this.context || !this.size) return;
+    const target = sizeCanvas(this.marks, this.size.width, this.size.height);
+    const { enlarged } = this.context.state;
+    const frame = (/** @type {{depth: number, head: number}} */ cell, /** @type {string} */ name, /** @type {number} */ width) => {
+      const { inX, inY, size } = this.boxOf(cell);
+      target.strokeStyle = css(themeColour(name));
+      target.lineWidth = width;
+      target.strokeRect(inX - 1, inY - 1, size + 2, size + 2);
+    };
+    if (this.hovered) frame(this.hovered, "--muted", 1);
+    frame(this.at, "--accent", enlarged ? 2.5 : 1.5);
+    const { stack } = this.context;
+    const { depth, head } = this.hovered ?? this.at;
+    this.cursor.textContent = `Layer ${stack.layers[depth]}, head ${head}`;
+    this.caption.textContent = `Layers down, heads across · layer ${stack.layers[depth]}, head ${head}`
+      + (this.hovered ? " · click to enlarge, double-click for the head view" : "");
+  }
+
+  /** @param {MouseEvent} event @returns {{depth: number, head: number} | null} */
+  cellAt(event) {
+    if (!this.context || !this.grid) return null;
+    const { left, top, cell, gap } = this.grid;
+    const box = this.surface.getBoundingClientRect();
+    const head = Math.floor((event.clientX - box.left - left) / (cell + gap));
+    const depth = Math.floor((event.clientY - box.top - top) / (cell + gap));
+    const { stack } = this.context;
+    const inside = head >= 0 && head < stack.heads && depth >= 0 && depth < stack.layers.length;
+    return inside ? { depth, head } : null;
+  }
+
+  /** @param {{depth: number, head: number} | null} cell */
+  hover(cell) {
+    if (cell?.depth === this.hovered?.depth && cell?.head === this.hovered?.head) return;
+    this.hovered = cell;
+    this.drawMarks();
+  }
+
+  /** Enlarge, or close what is enlarged already. @param {{depth: number, head: number} | null} cell */
+  choose(cell) {
+    if (!cell || !this.context) return;
+    const { state, stack } = this.context;
+    const same = state.enlarged && cell.depth === this.at.depth && cell.head === this.at.head;
+    if (same) this.acts.close();
+    else this.acts.enlarge(stack.layers[cell.depth], cell.head);
+  }
+
+  /** @param {KeyboardEvent} event */
+  pressed(event) {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    this.choose(this.at);
+  }
+
+  /** @param {Focus | null} focus @param {Focus | null} locked */
+  focus(focus, locked) {
+    this.enlarged.focus(focus, locked);
+  }
+}
