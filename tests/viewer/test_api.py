@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,6 +17,8 @@ from qkvault_viewer import app as app_module
 from qkvault_viewer import create_app, documents
 from qkvault_viewer.cache import SizedCache
 from vaults import make_vault
+
+PLAIN = qkvault.VaultSpec((), (), "uint16", 2, ("different", "same"), {})
 
 
 def where(**conditions: object) -> str:
@@ -58,8 +61,29 @@ def test_manifest_says_what_is_kept(asker: Asker, vault: qkvault.Vault) -> None:
     assert {found["arrays"][name]["precision"] for name in ("query", "key", "value")} == {"float16"}
     assert found["label_names"] == ["different", "same"]
     assert found["logits"] == 2
-    assert found["model"]["model"] == "random"
+    assert found["format"] == qkvault.FORMAT_VERSION
     assert found["limits"] == {"rows": 200, "body_bytes": 64 * 2**20}
+
+
+def test_manifest_tells_of_the_model_but_not_where_it_lay() -> None:
+    class Noted:
+        spec = replace(
+            PLAIN,
+            provenance={
+                "name": "/home/ann/models/tuned",
+                "parameters": 12,
+                "score_terms": ["sliding window"],
+                "sources": ["/home/ann/data.csv"],
+                "data_label_names": ["no", "yes"],
+            },
+        )
+
+    assert documents._model(Noted) == {
+        "name": "tuned",
+        "parameters": 12,
+        "score_terms": ["sliding window"],
+    }
+    assert documents.gold_names(Noted) == ["no", "yes"]
 
 
 def test_manifest_lists_no_array_that_is_missing(tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ from typing import Any, Final, cast
 import numpy as np
 
 import qkvault
-from qkvault import Example, Json, Stack, Vault
+from qkvault import Example, Stack, Vault
 
 from .failures import hide_paths
 from .stores import API_VERSION, Store
 
 ROWS_LIMIT: Final = 200
 BODY_LIMIT: Final = 64 << 20
+MODEL_FACTS: Final = ("name", "type", "class", "parameters", "dtype", "score_terms")
 CELL_LIMIT: Final = 400
 """Characters of one string in the corpus table."""
 
@@ -41,26 +42,37 @@ def store_list(stores: Iterable[Store]) -> dict[str, Any]:
 def manifest(store: Store) -> dict[str, Any]:
     """A vault's shape: all that a front-end has to know before it asks for data."""
     vault = store.vault
-    lengths = vault.lengths
+    lengths, facts = vault.lengths, vault.info()
     return {
         "name": store.name,
         "title": store.title,
         "digest": vault.digest,
         "base": store.base,
+        "format": facts["format"],
         "examples": len(vault),
         "lengths": {"min": int(lengths.min()), "max": int(lengths.max())} if len(vault) else None,
         "model": _model(vault),
         "stacks": [_stack(stack) for stack in vault.spec.stacks],
-        "arrays": _arrays(vault),
+        "arrays": _arrays(facts),
         "label_names": list(vault.spec.label_names),
+        "gold_names": gold_names(vault),
         "logits": vault.spec.logits,
         "limits": {"rows": ROWS_LIMIT, "body_bytes": BODY_LIMIT},
     }
 
 
-def example_document(example: Example, count: int, label_names: Sequence[str]) -> dict[str, Any]:
-    """All that is known of one example besides its arrays. ``count`` is the vault's."""
-    index = example.index
+def gold_names(vault: Vault) -> list[str]:
+    """Names of the gold labels' numbers: the data's own, else the names of the model's classes."""
+    noted = vault.spec.provenance.get("data_label_names")
+    if isinstance(noted, list) and noted and all(isinstance(name, str) for name in noted):
+        return cast("list[str]", noted)
+    return list(vault.spec.label_names)
+
+
+def example_document(example: Example) -> dict[str, Any]:
+    """All that is known of one example besides its arrays."""
+    index, count = example.index, len(example.vault)
+    label_names = example.vault.spec.label_names
     return {
         "index": index,
         "id": example.id,
@@ -75,7 +87,7 @@ def example_document(example: Example, count: int, label_names: Sequence[str]) -
         "offsets": plain(example.offsets),
         "words": plain(example.words),
         "label": plain(example.label),
-        "label_name": class_name(example.label, label_names),
+        "label_name": class_name(example.label, gold_names(example.vault)),
         "prediction": plain(example.prediction),
         "prediction_name": class_name(example.prediction, label_names),
         "correct": is_correct(example.label, example.prediction, label_names),
@@ -169,21 +181,21 @@ def _stack(stack: Stack) -> dict[str, Any]:
     }
 
 
-def _arrays(vault: Vault) -> dict[str, Any]:
+def _arrays(facts: Mapping[str, Any]) -> dict[str, Any]:
     """What is kept, at which precision; stacks are kept alike."""
-    kept: dict[str, Any] = {}
-    for array in cast("list[dict[str, Any]]", vault.info()["arrays"]):
-        if array["stack"] is not None:
-            facts = ("precision", "max_error", "max_relative_error")
-            kept[array["name"]] = {fact: plain(array[fact]) for fact in facts}
-    return kept
-
-
-def _model(vault: Vault) -> Json:
-    """What the extractor noted in text and numbers; of a model's folder its name alone."""
-    facts = {**vault.spec.identity, **vault.spec.provenance}
+    told = ("precision", "max_error", "max_relative_error")
     return {
-        name: hide_paths(fact) if isinstance(fact, str) else plain(fact)
-        for name, fact in facts.items()
-        if isinstance(fact, str | int | float)
+        array["name"]: {fact: plain(array[fact]) for fact in told}
+        for array in facts["arrays"]
+        if array["stack"] is not None
     }
+
+
+def _model(vault: Vault) -> dict[str, Any]:
+    """What the extractor noted of the model. It is free text, so paths are looked for in it."""
+    noted = vault.spec.provenance
+    return {name: _pathless(noted[name]) for name in MODEL_FACTS if name in noted}
+
+
+def _pathless(fact: Any) -> Any:
+    return hide_paths(fact) if isinstance(fact, str) else plain(fact)

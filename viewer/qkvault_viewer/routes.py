@@ -131,8 +131,7 @@ class Api:
         """``{base}/ex/{i}``"""
         parameters.single(request.args, ())
         vault = self._store(store, tag).vault
-        names = vault.spec.label_names
-        return self._json(lambda: documents.example_document(vault[index], len(vault), names))
+        return self._json(lambda: documents.example_document(vault[index]))
 
     def thumbnails(self, store: str, tag: str, index: int, stack: str) -> Response:
         """``{base}/ex/{i}/thumbnails/{stack}``"""
