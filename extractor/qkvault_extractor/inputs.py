@@ -15,12 +15,13 @@ from qkvault_extractor.columns import Columns, choose_columns
 from qkvault_extractor.digits import read_digits
 from qkvault_extractor.formats import open_sources
 from qkvault_extractor.identity import text_hash
-from qkvault_extractor.rows import Inputs, OnBad, Reject, Row
+from qkvault_extractor.rows import Inputs, Reject, Row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from qkvault_extractor.formats import Source
+    from qkvault_extractor.options import OnBad
 
 
 def load_inputs(
@@ -55,28 +56,22 @@ def load_inputs(
     if limit is not None and limit < 1:
         raise InputError(f"--limit {limit} leaves no row; it has to be 1 or more")
     reading = _Reading(on_bad)
-    first: Columns | None = None
-    sources: list[Source] = []
     for source in open_sources(data, format, split, config):
-        chosen = choose_columns(source, text_columns, label_column, id_column)
-        if first is not None and chosen != first:
-            raise InputError(_tell_difference(sources[0], first, source, chosen))
-        first = chosen
-        sources.append(source)
-        if reading.read(source, chosen, limit):
+        columns = choose_columns(source, text_columns, label_column, id_column)
+        if reading.read(source, columns, limit):
             break
     reading.finish()
-    assert first is not None  # open_sources yields at least one source or raises
+    columns = reading.columns
     return Inputs(
         rows=reading.rows,
         rejects=sorted(reading.rejects, key=lambda r: r.number),
         text_hash=text_hash(reading.rows),
-        sources=tuple(s.name for s in sources),
-        formats=tuple(s.format for s in sources),
-        text_columns=first.texts,
-        label_column=first.label,
-        id_column=first.id,
-        label_names=sources[0].label_names.get(first.label or "", ()),
+        sources=tuple(s.name for s in reading.sources),
+        formats=tuple(s.format for s in reading.sources),
+        text_columns=columns.texts,
+        label_column=columns.label,
+        id_column=columns.id,
+        label_names=reading.sources[0].label_names.get(columns.label or "", ()),
         dropped=tuple(sorted(reading.dropped)),
     )
 
@@ -86,6 +81,8 @@ class _Reading:
     """Rows gathered so far, over all sources."""
 
     on_bad: OnBad
+    sources: list[Source] = field(default_factory=list)
+    columns: Columns = field(default_factory=lambda: Columns((), None, None))
     rows: list[Row] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     dropped: set[str] = field(default_factory=set)
@@ -95,6 +92,10 @@ class _Reading:
 
     def read(self, source: Source, columns: Columns, limit: int | None) -> bool:
         """Take a source's rows; True once ``limit`` rows have been read in all."""
+        if self.sources and columns != self.columns:
+            raise InputError(_tell_difference(self.sources[0], self.columns, source, columns))
+        self.sources.append(source)
+        self.columns = columns
         for raw in source.rows:
             row = check_row(raw, self.count, columns, self.dropped)
             self.count += 1

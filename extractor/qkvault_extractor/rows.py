@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from qkvault import Json, Label
-
-OnBad = Literal["stop", "skip"]
-"""What to do with a row that cannot be used: stop with an error, or leave it out and list it."""
 
 
 @dataclass(frozen=True, slots=True)

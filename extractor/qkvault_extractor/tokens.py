@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from qkvault import InputError, Json, Record
 from qkvault_extractor.encoders import Encoded, Encoder, make_encoder
-from qkvault_extractor.rows import OnBad, Reject, Row
+from qkvault_extractor.rows import Reject, Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from qkvault_extractor.options import OnBad
 
 _BATCH_ROWS = 1024
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from qkvault import InputError
-from qkvault_extractor.columns import Columns, choose_columns
-from qkvault_extractor.formats import open_source
+from qkvault_extractor.columns import LABEL_COLUMNS, TEXT_COLUMNS, Columns, choose_columns
+from qkvault_extractor.formats import FORMATS, open_source
 from qkvault_extractor.inputs import load_inputs
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from qkvault_extractor.formats import Source
 
 
@@ -47,6 +46,15 @@ def test_columns_are_told_by_name(
     tmp_path: Path, columns: tuple[str, ...], texts: tuple[str, ...], label: str | None
 ) -> None:
     assert choose_columns(make_source(tmp_path, *columns)) == Columns(texts, label, None)
+
+
+def test_the_manual_lists_the_names_that_are_known() -> None:
+    page = Path(__file__).parents[2] / "docs" / "inputs.md"
+    manual = " ".join(page.read_text(encoding="utf-8").split())
+    for names in TEXT_COLUMNS:
+        assert ", ".join(f"`{n}`" for n in names) in manual
+    assert ", ".join(f"`{n}`" for n in LABEL_COLUMNS) in manual
+    assert ", ".join(f"`{n}`" for n in FORMATS) in manual
 
 
 def test_columns_are_taken_as_given(tmp_path: Path) -> None:

@@ -9,16 +9,19 @@ import re
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qkvault import InputError, ResourceError
-from qkvault_extractor.formats import Raw, open_source, open_sources
+from qkvault_extractor.formats import FORMATS, Raw, open_source, open_sources
 from qkvault_extractor.formats.delimited import find_delimiter
 from qkvault_extractor.inputs import load_inputs
+
+if TYPE_CHECKING:
+    from qkvault_extractor.rows import Inputs
 
 _DATA = Path(os.environ.get("QKVAULT_DATA", Path(__file__).parents[3] / "shared" / "data"))
 MRPC = _DATA / "mrpc"
@@ -177,7 +180,7 @@ def test_csv_flaws_name_their_lines_and_the_rest_is_read(tmp_path: Path) -> None
     assert [(r.source, r.flaw) for r in rows if r.flaw] == [
         ("a.csv line 3", "1 field where the header has 2 columns"),
         ("a.csv line 4", "a blank line"),
-        ("a.csv line 5", "broken CSV (',' expected after '\"')"),
+        ("a.csv line 5", "broken CSV (text right after a closing quotation mark)"),
         ("a.csv line 6", "not UTF-8 (byte 0xe9 at byte 4); save the file as UTF-8"),
         ("a.csv line 7", "a carriage return inside a field that is not quoted"),
     ]
@@ -310,7 +313,7 @@ def test_saved_dataset_dict(saved: Path) -> None:
     assert [r.label for r in found.rows] == [1, None]
     assert found.label_names == ("different", "same")
     assert found.formats == ("datasets",)
-    assert found.rows[1].source == f"{saved} (train) row 1"
+    assert found.rows[1].source == "saved (train) row 1"
 
 
 def test_saved_dataset_needs_a_split_only_among_several(saved: Path) -> None:
@@ -332,6 +335,7 @@ def test_load_dataset_reads_a_plain_folder(tmp_path: Path, monkeypatch: pytest.M
     write(folder / "test.jsonl", json.dumps(PAIR) + "\n" + json.dumps(PAIR) + "\n")
     found = load_inputs(data=[str(folder)], format="datasets", split="test")
     assert len(found.rows) == 2
+    assert len(load_inputs(data=[str(folder)], format="datasets", split="test[:1]").rows) == 1
     with pytest.raises(InputError, match="no split 'dev'; splits: t"):
         load_inputs(data=[str(folder)], format="datasets", split="dev")
 
@@ -432,3 +436,37 @@ def test_mrpc_own_files_and_glue_tables_hold_the_same_texts() -> None:
     assert [(r.texts, r.label) for r in own.rows] == [(r.texts, r.label) for r in glue.rows]
     assert own.rows[0].columns == {"#1 ID": 702876, "#2 ID": 702977}
     assert any("\x12" in t for r in own.rows for t in r.texts)
+
+
+_PIECES = ["text", "label", "a", "1", ",", "\t", "\n", "\r", '"', '{"text": "x"}', "{", "}", "\0"]
+_ODD_PIECES = [b"\xff", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"\\ud800", b":", b"[", b"\xe2\x80\xa8"]
+_CONTENTS = st.lists(
+    st.sampled_from([*(p.encode() for p in _PIECES), *_ODD_PIECES]), max_size=40
+).map(b"".join)
+
+
+def load_or_explain(path: Path, format: str, on_bad: Literal["stop", "skip"]) -> Inputs | str:
+    try:
+        return load_inputs(data=[str(path)], format=format, on_bad=on_bad)
+    except InputError as error:
+        return str(error)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(content=_CONTENTS, format=st.sampled_from([f for f in FORMATS if f != "datasets"]))
+def test_any_bytes_give_rows_or_one_clear_line(tmp_path: Path, content: bytes, format: str) -> None:
+    path = write(tmp_path / "data", b"text\tlabel\n" + content)
+    strict, found = (load_or_explain(path, format, on_bad) for on_bad in ("stop", "skip"))
+    assert not isinstance(strict, str) or strict.isprintable()
+    if isinstance(found, str):
+        assert found.isprintable()
+        assert isinstance(strict, str)
+        return
+    assert isinstance(strict, str) == bool(found.rejects)
+    numbers = sorted([*(r.number for r in found.rows), *(r.number for r in found.rejects)])
+    assert numbers == list(range(len(numbers)))
+    for row in found.rows:
+        plain = [row.texts, row.id, row.label, dict(row.columns)]
+        assert json.dumps(plain, ensure_ascii=False, allow_nan=False).encode()

@@ -139,6 +139,8 @@ def _explain_csv(error: str, source: str) -> str:
         )
     if "new-line character" in error:
         return "a carriage return inside a field that is not quoted"
+    if "expected after" in error:
+        return "broken CSV (text right after a closing quotation mark)"
     return f"broken CSV ({error})"
 
 

@@ -36,10 +36,15 @@ def read_dataset(name: str, split: str | None, config: str | None) -> Source:
         ResourceError: ``datasets`` is not installed.
     """
     datasets = _load_library()
-    if is_saved(Path(name).expanduser()):
-        found = _load_saved(datasets, Path(name).expanduser(), split, config)
+    folder = Path(name).expanduser()
+    if is_saved(folder):
+        found = _load_saved(datasets, folder, split, config)
+    elif folder.is_dir():
+        found = _load_named(datasets, str(folder), split, config)
     else:
         found = _load_named(datasets, name, split, config)
+    if folder.is_dir():
+        name = folder.resolve().name  # rows are kept with their source, but not with a local path
     if isinstance(found, Mapping):
         split = _choose_split(name, list(found), split)
         found = found[split]
