@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 import threading
@@ -46,6 +47,8 @@ class Server:
     def __init__(self, app: Any, listening: socket.socket, url: str) -> None:
         from waitress import create_server
 
+        # A browser asks for several things at once: that some wait their turn is no warning.
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self.url = url
         self._app = app
         self._channels: dict[int, Any] = {}
