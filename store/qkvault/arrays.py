@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -12,6 +14,7 @@ from .codecs import DamagedChunk
 from .errors import VaultError
 from .metadata import ArrayMeta
 from .shards import Shard
+from .threads import cores, pool
 
 if TYPE_CHECKING:
     from .cache import Cache
@@ -19,7 +22,10 @@ if TYPE_CHECKING:
 OpenShard = Callable[[ArrayMeta, int], Shard]
 Decode = Callable[[NDArray[Any], NDArray[Any]], None]
 AxisPart = tuple[int, slice | list[int], slice | list[int]]
+Places = tuple[slice | list[int], slice | list[int], slice | list[int]]
+Piece = tuple[int, Places, Places]
 
+_MIN_SHARED: Final = 256 << 10  # decoded bytes from which several threads are worth their start
 _MAX_READ: Final = 8 << 20  # chunks that follow each other are read at once up to so many bytes
 
 
@@ -50,15 +56,31 @@ def split_axis(indices: Sequence[int], chunk: int) -> list[AxisPart]:
 
 
 class RowReader:
-    """Reads one example's part of a five-axis array ``(example, layer, head, token, width)``."""
+    """Reads one example's part of a five-axis array ``(example, layer, head, token, width)``.
 
-    def __init__(self, meta: ArrayMeta, open_shard: OpenShard) -> None:
+    Attributes:
+        meta: the array's metadata.
+        layers: number of the layer at each place of the layer axis.
+        places: layer number -> place.
+        precision: name of the stored type.
+        max_error: largest error of a value, as the array's encoding states it.
+    """
+
+    def __init__(
+        self, meta: ArrayMeta, open_shard: OpenShard, layers: tuple[int, ...], max_error: float
+    ) -> None:
         self.meta = meta
+        self.layers = layers
+        self.places = {layer: place for place, layer in enumerate(layers)}
+        self.precision = str(meta.dtype.name)
+        self.max_error = max_error
         self._open = open_shard
         self._rows_per_shard = meta.shard[0]
         self._rows_per_chunk = meta.chunk[0]
-        _, layers, heads, tokens, _ = meta.grid
-        self._strides = (layers * heads * tokens, heads * tokens, tokens)
+        self._chunk_bytes = math.prod(meta.chunk) * meta.dtype.itemsize
+        per_head = meta.grid[3]
+        per_layer = meta.grid[2] * per_head
+        self._strides = (meta.grid[1] * per_layer, per_layer, per_head)
 
     def read(
         self,
@@ -88,46 +110,71 @@ class RowReader:
         """
         out = np.empty((len(layers), len(heads), len(tokens), width), dtype)
         shard = self._open(self.meta, row // self._rows_per_shard)
-        inside = row % self._rows_per_shard
-        base = inside // self._rows_per_chunk * self._strides[0]
-        within = inside % self._rows_per_chunk
-        chunk_shape = self.meta.chunk
-        wanted = []
-        for layer_chunk, layer_in, layer_out in split_axis(layers, chunk_shape[1]):
-            for head_chunk, head_in, head_out in split_axis(heads, chunk_shape[2]):
-                at = base + layer_chunk * self._strides[1] + head_chunk * self._strides[2]
-                for token_chunk, token_in, token_out in split_axis(tokens, chunk_shape[3]):
-                    places = (layer_in, head_in, token_in, layer_out, head_out, token_out)
-                    wanted.append((at + token_chunk, places))
-        buffer = np.empty(chunk_shape, self.meta.dtype)
-        for place, source in _fetch(shard, [number for number, _ in wanted]):
-            self._unpack(source, buffer, shard, row)
-            layer_in, head_in, token_in, layer_out, head_out, token_out = wanted[place][1]
-            codes = buffer[within, :, :, :, :width]
-            _scatter(
-                codes, (layer_in, head_in, token_in), out, (layer_out, head_out, token_out), decode
-            )
+        pieces = self._pieces(row, layers, heads, tokens)
+        if len(pieces) > 1 and len(pieces) * self._chunk_bytes >= _MIN_SHARED:
+            self._read_shared(pieces, shard, row, out, decode)
+        else:
+            self._read_pieces(pieces, shard, row, out, decode)
         return out
 
-    def _unpack(self, source: bytes, out: NDArray[Any], shard: Shard, row: int) -> None:
+    def _pieces(
+        self, row: int, layers: Sequence[int], heads: Sequence[int], tokens: range
+    ) -> list[Piece]:
+        """The chunks to read: number in the shard, what to take from it, where to put it."""
+        _, per_layer, per_head = self._strides
+        inside = row % self._rows_per_shard
+        base = inside // self._rows_per_chunk * self._strides[0]
+        chunk = self.meta.chunk
+        head_parts = split_axis(heads, chunk[2])
+        token_parts = split_axis(tokens, chunk[3])
+        pieces: list[Piece] = []
+        for layer_chunk, layer_in, layer_out in split_axis(layers, chunk[1]):
+            for head_chunk, head_in, head_out in head_parts:
+                at = base + layer_chunk * per_layer + head_chunk * per_head
+                for token_chunk, token_in, token_out in token_parts:
+                    source = (layer_in, head_in, token_in)
+                    pieces.append((at + token_chunk, source, (layer_out, head_out, token_out)))
+        return pieces
+
+    def _read_shared(
+        self, pieces: list[Piece], shard: Shard, row: int, out: NDArray[Any], decode: Decode
+    ) -> None:
+        """Read on all cores; each thread takes neighbours, and this one the first of them."""
+        share = -(-len(pieces) // cores())
+        others = [
+            pool().submit(self._read_pieces, pieces[at : at + share], shard, row, out, decode)
+            for at in range(share, len(pieces), share)
+        ]
         try:
-            self.meta.codec.decode(source, out)
-        except DamagedChunk as damage:
-            raise VaultError(f"{shard.path} is damaged at row {row}: {damage}") from None
+            self._read_pieces(pieces[:share], shard, row, out, decode)
+        finally:
+            wait(others)
+        for other in others:
+            other.result()
+
+    def _read_pieces(
+        self, pieces: list[Piece], shard: Shard, row: int, out: NDArray[Any], decode: Decode
+    ) -> None:
+        buffer = np.empty(self.meta.chunk, self.meta.dtype)
+        codes = buffer[row % self._rows_per_shard % self._rows_per_chunk, ..., : out.shape[3]]
+        for place, packed in _fetch(shard, pieces):
+            try:
+                self.meta.codec.decode(packed, buffer)
+            except DamagedChunk as damage:
+                raise VaultError(f"{shard.path} is damaged at row {row}: {damage}") from None
+            _, source, target = pieces[place]
+            _scatter(codes, source, out, target, decode)
 
 
 def _scatter(
-    codes: NDArray[Any],
-    source: tuple[slice | list[int], slice | list[int], slice | list[int]],
-    out: NDArray[Any],
-    target: tuple[slice | list[int], slice | list[int], slice | list[int]],
-    decode: Decode,
+    codes: NDArray[Any], source: Places, out: NDArray[Any], target: Places, decode: Decode
 ) -> None:
     """Decode a part of a chunk into its place; lists of indices go through a copy."""
-    part = codes[source[0]][:, source[1]][:, :, source[2]]
-    if all(isinstance(places, slice) for places in target):
-        decode(part, out[target])
+    layers, heads, tokens = source
+    if isinstance(layers, slice) and isinstance(heads, slice):
+        decode(codes[layers, heads, tokens], out[target])
         return
+    part = codes[layers][:, heads][:, :, tokens]
     piece = np.empty(part.shape, out.dtype)
     decode(part, piece)
     every = [
@@ -137,13 +184,14 @@ def _scatter(
     out[np.ix_(*every)] = piece
 
 
-def _fetch(shard: Shard, numbers: list[int]) -> Iterator[tuple[int, bytes]]:
-    """Bytes of each chunk, with its place in ``numbers``; neighbours in the file are read once."""
-    if len(numbers) == 1:
-        offset, size = shard.entry(numbers[0])
-        yield 0, shard.read(offset, size)
-        return
-    entries = [shard.entry(number) for number in numbers]
+def _fetch(shard: Shard, pieces: list[Piece]) -> Iterable[tuple[int, bytes]]:
+    """Bytes of each piece's chunk, with its place; neighbours in the file are read at once."""
+    if len(pieces) == 1:
+        return [(0, shard.read(*shard.entry(pieces[0][0])))]
+    return _fetch_runs(shard, [shard.entry(piece[0]) for piece in pieces])
+
+
+def _fetch_runs(shard: Shard, entries: list[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
     order = sorted(range(len(entries)), key=entries.__getitem__)
     start = 0
     while start < len(order):

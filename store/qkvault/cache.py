@@ -7,7 +7,6 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from contextlib import suppress
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -35,8 +34,10 @@ class Cache(Generic[K, V]):
         kept = self._kept.get(key)
         if kept is None:
             return None
-        with suppress(KeyError):  # another thread may just have evicted it
+        try:  # noqa: SIM105 (this is on every read's path, where a context manager costs)
             self._kept.move_to_end(key)
+        except KeyError:  # another thread has just evicted it
+            pass
         return kept[0]
 
     def put(self, key: K, value: V, weight: int = 0) -> V:

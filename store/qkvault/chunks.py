@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from .precision import DTYPES, MAX_ERROR
-from .spec import THUMBNAIL_SIDE, ArrayName, Json, Stack, VaultSpec
+from .spec import THUMBNAIL_SIDE, Json, Stack, VaultSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -268,6 +268,14 @@ def encoding_of(spec: VaultSpec, name: str) -> dict[str, Json]:
     return {"name": "identity", "max_relative_error": relative}
 
 
+def max_error(spec: VaultSpec, name: str) -> float:
+    """Largest error of a stored value: absolute, but relative for queries, keys and values."""
+    encoding = encoding_of(spec, name)
+    error = encoding.get("max_error", encoding.get("max_relative_error"))
+    assert isinstance(error, float)
+    return error
+
+
 def stack_of(spec: VaultSpec, name: str) -> Stack:
     """The stack of that name; ``KeyError`` where there is none."""
     for stack in spec.stacks:
@@ -276,7 +284,7 @@ def stack_of(spec: VaultSpec, name: str) -> Stack:
     raise KeyError(name)
 
 
-def is_kept(spec: VaultSpec, name: ArrayName | Literal["thumbnail"]) -> bool:
+def is_kept(spec: VaultSpec, name: str) -> bool:
     """Whether the vault keeps the array; thumbnails go with attention."""
     return ("attention" if name == "thumbnail" else name) in spec.arrays
 

@@ -27,6 +27,7 @@ numcodecs.blosc.use_threads = False
 _CRC = struct.Struct("<I")
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _BLOSC_HEADER: Final = 16
+_BLOSC_SIZES: Final = struct.Struct("<III")  # of the data, of a block, of the frame
 _SHUFFLES: Final = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
 
 Buffer = bytes | memoryview
@@ -111,10 +112,10 @@ class BloscCodec:
 
     def decode(self, source: bytes, out: NDArray[Any]) -> None:
         packed = _checked(source)
-        if len(packed) < _BLOSC_HEADER:
+        if packed.size < _BLOSC_HEADER:
             raise DamagedChunk("it is too short for a Blosc frame")
-        size, _, packed_size = struct.unpack_from("<III", packed, 4)
-        if size != out.nbytes or packed_size != len(packed):
+        size, _, packed_size = _BLOSC_SIZES.unpack_from(source, 4)
+        if size != out.nbytes or packed_size != packed.size:
             raise DamagedChunk(f"a Blosc frame of {out.nbytes} bytes was expected")
         try:
             numcodecs.blosc.decompress(packed, out)
@@ -136,7 +137,7 @@ class PlainCodec:
     def decode(self, source: bytes, out: NDArray[Any]) -> None:
         if len(source) != out.nbytes + _CRC.size:
             raise DamagedChunk(f"{out.nbytes} bytes and a checksum were expected")
-        out.reshape(-1).view(np.uint8)[:] = np.frombuffer(_checked(source), np.uint8)
+        out.reshape(-1).view(np.uint8)[:] = _checked(source)
 
 
 def make_codec(name: CodecName, itemsize: int) -> ChunkCodec:
@@ -199,12 +200,13 @@ _BYTES: Final[Json] = {"name": "bytes", "configuration": {"endian": "little"}}
 _CRC_DOCUMENT: Final[Json] = {"name": "crc32c"}
 
 
-def _checked(source: bytes) -> bytes:
-    """The bytes before a trailing CRC-32C, once it is known to hold."""
-    if len(source) < _CRC.size:
+def _checked(source: bytes) -> NDArray[np.uint8]:
+    """The bytes before a trailing CRC-32C, uncopied, once it is known to hold."""
+    end = len(source) - _CRC.size
+    if end < 0:
         raise DamagedChunk("it is too short")
-    body = source[: -_CRC.size]
-    if _CRC.unpack(source[-_CRC.size :])[0] != crc32c(body):
+    body: NDArray[np.uint8] = np.frombuffer(source, np.uint8, end)
+    if _CRC.unpack_from(source, end)[0] != google_crc32c.value(body):
         raise DamagedChunk("its checksum does not hold")
     return body
 

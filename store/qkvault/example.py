@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .chunks import encoding_of, is_kept, stack_of
+from .chunks import is_kept, stack_of
 from .errors import InputError, MissingArray, OutOfRange
 from .heads import HeadArray
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .spec import ArrayName, Json, Label, Record, Stack
+    from .spec import Json, Label, Record, Stack
     from .vault import Vault
 
 
@@ -29,27 +29,27 @@ class StackView:
         self.spec = spec
         self._example = example
 
-    @cached_property
+    @property
     def attention(self) -> HeadArray:
         """Attention weights, ``(layer, head, query_token, key_token)``."""
         return self._array("attention")
 
-    @cached_property
+    @property
     def query(self) -> HeadArray:
         """Query vectors as they meet the keys, ``(layer, head, query_token, head_dim)``."""
         return self._array("query")
 
-    @cached_property
+    @property
     def key(self) -> HeadArray:
         """Key vectors, ``(layer, key_head, key_token, head_dim)``; see :meth:`Example.key_head`."""
         return self._array("key")
 
-    @cached_property
+    @property
     def value(self) -> HeadArray:
         """Value vectors, ``(layer, key_head, key_token, value_dim)``; as :attr:`key`."""
         return self._array("value")
 
-    @cached_property
+    @property
     def thumbnail(self) -> HeadArray:
         """Attention pooled to at most 64 x 64, ``(layer, head, query_bin, key_bin)``."""
         return self._array("thumbnail")
@@ -57,19 +57,15 @@ class StackView:
     def _array(self, name: str) -> HeadArray:
         example = self._example
         spec = example.vault.spec
-        if not is_kept(spec, cast("ArrayName", name)):
+        if not is_kept(spec, name):
             wanted = "attention" if name == "thumbnail" else name
             arrays = ",".join([*spec.arrays, wanted])
             raise MissingArray(
                 f"{name} was not kept in {example.vault.path} (kept: {', '.join(spec.arrays)});"
                 f" re-extract with --arrays {arrays}"
             )
-        encoding = encoding_of(spec, name)
-        error = encoding.get("max_error", encoding.get("max_relative_error"))
         reader = example.vault.store.rows(example.bucket, f"{self.spec.name}/{name}")
-        return HeadArray(
-            name, reader, example.row, self.spec.layers, example.length, cast("float", error)
-        )
+        return HeadArray(name, reader, example.row, example.length)
 
 
 class Example:
@@ -183,7 +179,7 @@ class Example:
             view = self._views.setdefault(name, StackView(self, spec))
         return view
 
-    @cached_property
+    @property
     def _first(self) -> StackView:
         return self.stack(self.vault.spec.stacks[0].name)
 

@@ -58,7 +58,6 @@ class HeadArray:
     """
 
     __slots__ = (
-        "_places",
         "_reader",
         "_row",
         "_width",
@@ -74,22 +73,19 @@ class HeadArray:
         name: str,
         reader: RowReader,
         row: int,
-        layers: tuple[int, ...],
         tokens: int,
-        max_error: float,
     ) -> None:
         meta = reader.meta
         square = name in ("attention", "thumbnail")
         width = min(tokens, meta.shape[4]) if square else meta.shape[4]
         self.name = name
         self.dims = row_dims(name)
-        self.layers = layers
-        self.shape = (len(layers), meta.shape[2], min(tokens, meta.shape[3]), width)
-        self.max_error = max_error
+        self.layers = reader.layers
+        self.shape = (len(reader.layers), meta.shape[2], min(tokens, meta.shape[3]), width)
+        self.max_error = reader.max_error
         self._reader = reader
         self._row = row
         self._width = width
-        self._places: dict[int, int] | None = None
 
     @property
     def dtype(self) -> np.dtype[np.float32]:
@@ -104,7 +100,7 @@ class HeadArray:
     @property
     def precision(self) -> str:
         """Stored type: ``float32``, ``float16``, ``uint16`` or ``uint8``."""
-        return str(self._reader.meta.dtype.name)
+        return self._reader.precision
 
     def __repr__(self) -> str:
         axes = ", ".join(f"{d}: {n}" for d, n in zip(self.dims, self.shape, strict=True))
@@ -122,7 +118,7 @@ class HeadArray:
     def __getitem__(self, key: Any) -> NDArray[np.float32]:
         layer, head, rest = _split_key(key)
         tokens, rest = self._narrow(rest)
-        values = self._read(layer, head, tokens, _FLOAT32, _DECODERS[self.precision])
+        values = self._read(layer, head, tokens, _FLOAT32, _DECODERS[self._reader.precision])
         if not rest:
             return values
         kept = values.ndim - 2
@@ -212,9 +208,7 @@ class HeadArray:
 
     def _layer_place(self, key: Any) -> int:
         number = _integer(key, "layer")
-        if self._places is None:
-            self._places = {layer: place for place, layer in enumerate(self.layers)}
-        place = self._places.get(number)
+        place = self._reader.places.get(number)
         if place is None and -len(self.layers) <= number < 0:
             place = len(self.layers) + number
         if place is None:
@@ -256,6 +250,8 @@ def _integer(key: Any, what: str) -> int:
 def _split_key(key: Any) -> tuple[Any, Any, tuple[Any, ...]]:
     """Layer, head and the rest of an index; an ellipsis stands for the axes not named."""
     parts = key if isinstance(key, tuple) else (key,)
+    if len(parts) == 2 and type(parts[0]) is type(parts[1]) is int:
+        return parts[0], parts[1], ()
     dots = [place for place, part in enumerate(parts) if part is Ellipsis]
     if len(dots) > 1:
         raise InputError("an index has at most one ellipsis")

@@ -8,7 +8,7 @@ from typing import Any, Final
 from . import disk
 from .arrays import Column, RowReader
 from .cache import Cache
-from .chunks import array_paths, group_name, row_shape, stored_dtype
+from .chunks import array_paths, group_name, max_error, row_shape, stack_of, stored_dtype
 from .commits import (
     MANIFEST,
     MAX_COMMIT_BYTES,
@@ -23,7 +23,7 @@ from .documents import sha256_hex
 from .errors import VaultError
 from .metadata import MAX_METADATA_BYTES, ArrayMeta, parse_array
 from .plan import MAX_PLAN_BYTES, Plan, VaultState, parse_plan, spec_hash
-from .shards import Shard, shard_tag
+from .shards import Shard, ShardReceipt, shard_tag
 
 PLAN: Final = "plan.json"
 EXAMPLES: Final = "examples"
@@ -67,20 +67,22 @@ class Store:
             data = disk.read_whole(path / MANIFEST, MAX_MANIFEST_BYTES)
             self.manifest = parse_manifest(data, self.plan, f"{path / MANIFEST}")
         self._examples_binding = spec_hash(self.plan.spec)
-        self._shards: Cache[str, Shard] = Cache(_OPEN_SHARDS)
+        self._shards: Cache[tuple[str, int], Shard] = Cache(_OPEN_SHARDS)
         self._commits: Cache[int, Commit] = Cache(_KEPT_COMMITS)
         self._chunks: Cache[tuple[str, int], Any] = Cache(_KEPT_CHUNKS, _KEPT_BYTES)
-        self._readers: dict[str, RowReader] = {}
+        self._readers: dict[tuple[int, str], RowReader] = {}
         self._columns: dict[str, Column] = {}
 
     def rows(self, length: int, array: str) -> RowReader:
         """Reader of a bucket's five-axis array, such as (64, ``encoder/attention``)."""
-        path = f"{group_name(length)}/{array}"
-        reader = self._readers.get(path)
+        reader = self._readers.get((length, array))
         if reader is None:
-            meta = self.meta(path)
+            meta = self.meta(f"{group_name(length)}/{array}")
             self._check_meta(meta, length, array)
-            reader = self._readers.setdefault(path, RowReader(meta, self._unit_shard))
+            stack, _, name = array.rpartition("/")
+            layers = stack_of(self.plan.spec, stack).layers
+            made = RowReader(meta, self._unit_shard, layers, max_error(self.plan.spec, name))
+            reader = self._readers.setdefault((length, array), made)
         return reader
 
     def logits(self, length: int) -> Column:
@@ -146,28 +148,32 @@ class Store:
             raise VaultError(f"{self.path} is not a vault: it has no {PLAN} with a zarr.json")
 
     def _unit_shard(self, meta: ArrayMeta, number: int) -> Shard:
-        path = meta.shard_path(number)
-        shard = self._shards.get(path)
+        shard = self._shards.get((meta.path, number))
         if shard is None:
+            path = meta.shard_path(number)
             length = int(meta.path[1:].partition("/")[0])
             unit = self.plan.bucket(length).first_unit + number
             receipt = self.commit(unit).files[path]
-            tag = shard_tag(self.plan.hash, path)
-            opened = Shard(self.path / path, meta.chunks_per_shard, tag, receipt)
-            shard = self._shards.put(path, opened)
+            shard = self._open_shard(meta, number, receipt, self.plan.hash)
         return shard
 
     def _example_shard(self, meta: ArrayMeta, number: int) -> Shard:
-        path = meta.shard_path(number)
-        shard = self._shards.get(path)
+        shard = self._shards.get((meta.path, number))
         if shard is None:
+            path = meta.shard_path(number)
             receipt = self.plan.shards.get(path)
             if receipt is None:
                 raise VaultError(f"{self.path / path} is not a file that the plan names")
-            tag = shard_tag(self._examples_binding, path)
-            opened = Shard(self.path / path, meta.chunks_per_shard, tag, receipt)
-            shard = self._shards.put(path, opened)
+            shard = self._open_shard(meta, number, receipt, self._examples_binding)
         return shard
+
+    def _open_shard(
+        self, meta: ArrayMeta, number: int, receipt: ShardReceipt, binding: str
+    ) -> Shard:
+        path = meta.shard_path(number)
+        tag = shard_tag(binding, path)
+        opened = Shard(self.path / path, meta.chunks_per_shard, tag, receipt)
+        return self._shards.put((meta.path, number), opened)
 
     def _check_meta(self, meta: ArrayMeta, length: int, array: str) -> None:
         """A bucket's array must have the shape and type that the plan implies."""

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import threading
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
 from itertools import product
@@ -31,11 +28,13 @@ from .errors import PlanMismatch, VaultError
 from .planning import make_folder
 from .shards import ShardReceipt, ShardWriter, shard_tag
 from .store import Store
+from .threads import cores, pool
 from .units import PARTIAL, Claim, Receipt, Unit, UnitBuffer
 from .vault import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
@@ -122,8 +121,6 @@ class VaultWriter:
         self._store = Store(path)
         self.spec: VaultSpec = self._store.plan.spec
         self._reader = Vault(path, partial=True)
-        self._pool: ThreadPoolExecutor | None = None
-        self._lock = threading.Lock()
 
     def __enter__(self) -> VaultWriter:
         return self
@@ -132,11 +129,7 @@ class VaultWriter:
         self.close()
 
     def close(self) -> None:
-        """Let go of threads and open files; what is committed stays."""
-        with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=True, cancel_futures=True)
+        """Let go of open files; what is committed stays."""
         self._reader.close()
         self._store.close()
 
@@ -294,13 +287,12 @@ class VaultWriter:
         jobs: list[tuple[str, list[tuple[int, ...]]]],
     ) -> Iterator[Encoded]:
         """Encode groups of chunks on all cores, in order, a few ahead of who writes them."""
-        pool = self._threads()
-        ahead = 4 * _cores()
+        ahead = 4 * cores()
         running: deque[Future[Encoded]] = deque()
         try:
             for path, group in jobs:
                 values, meta = buffer.arrays[path], metas[path]
-                running.append(pool.submit(_encode_group, values, meta, group))
+                running.append(pool().submit(_encode_group, values, meta, group))
                 if len(running) > ahead:
                     yield running.popleft().result()
             while running:
@@ -308,16 +300,6 @@ class VaultWriter:
         finally:
             for future in running:
                 future.cancel()
-
-    def _threads(self) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(_cores(), thread_name_prefix="qkvault-encode")
-            return self._pool
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _groups(meta: ArrayMeta, rows: int) -> list[list[tuple[int, ...]]]:
