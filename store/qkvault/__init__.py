@@ -51,7 +51,10 @@ if TYPE_CHECKING:
     from .heads import HeadArray
     from .plan import VaultState
     from .precision import decode_attention, encode_attention, make_thumbnail
+    from .scan import Scan, ScanBatch, ScanItem
+    from .selection import Selection
     from .store import vault_state
+    from .table import Page, Position, Table
     from .units import Receipt, Unit, UnitBuffer
     from .vault import Vault
     from .writer import VaultWriter, create, resume
@@ -67,6 +70,13 @@ _HOMES = {
     "encode_attention": "precision",
     "make_thumbnail": "precision",
     "vault_state": "store",
+    "Scan": "scan",
+    "ScanBatch": "scan",
+    "ScanItem": "scan",
+    "Selection": "selection",
+    "Page": "table",
+    "Position": "table",
+    "Table": "table",
     "Receipt": "units",
     "Unit": "units",
     "UnitBuffer": "units",
@@ -91,15 +101,22 @@ __all__ = [
     "Label",
     "MissingArray",
     "OutOfRange",
+    "Page",
     "PlanMismatch",
+    "Position",
     "Precision",
     "QKVaultError",
     "Receipt",
     "Record",
     "ResourceError",
+    "Scan",
+    "ScanBatch",
+    "ScanItem",
+    "Selection",
     "Stack",
     "StackName",
     "StackView",
+    "Table",
     "Unit",
     "UnitBuffer",
     "UnitTaken",

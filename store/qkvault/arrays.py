@@ -82,6 +82,10 @@ class RowReader:
         per_layer = meta.grid[2] * per_head
         self._strides = (meta.grid[1] * per_layer, per_layer, per_head)
 
+    def shard(self, row: int) -> Shard:
+        """The shard that holds a row of the array."""
+        return self._open(self.meta, row // self._rows_per_shard)
+
     def read(
         self,
         row: int,

@@ -17,10 +17,12 @@ from .records import MAX_RECORD_BYTES, id_hash, parse_record
 from .store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from .scan import Scan, ScanArray, Which
+    from .selection import Examples, Selection
     from .spec import Json, Record, VaultSpec
     from .table import Table
 
@@ -150,6 +152,48 @@ class Vault:
         from .table import Table
 
         return Table(self)
+
+    def select(self, query: str = "", /, **where: object) -> Selection:
+        """Examples that hold the words and pass the filter: ``v.select(label=1, correct=False)``.
+
+        Words and filter are those of :meth:`qkvault.table.Table.rows`; a range is a pair, such as
+        ``length=(10, 20)``.
+        """
+        from .selection import Selection
+
+        return Selection(self, self.table.ids(query, where))
+
+    def scan(
+        self,
+        layer: Which,
+        head: Which,
+        arrays: Sequence[ScanArray] = ("query", "key"),
+        *,
+        stack: str | None = None,
+        select: Examples = None,
+        prefetch: int = 2,
+    ) -> Scan:
+        """Go through one head, or some, of all examples in the order of the files.
+
+        Iterating gives one :class:`ScanItem` per example; :meth:`Scan.batches` many at a time.
+
+        Args:
+            layer: the model's own number (the axis goes), several, or None for all.
+            head: number of the query head, several, or None for all; keys and values are those of
+                the key head that it uses.
+            arrays: some of attention, query, key, value, thumbnail.
+            stack: the first one if not given.
+            select: a selection, numbers, ids or a mask; all examples if not given.
+            prefetch: batches of a few megabytes that are read ahead.
+
+        Raises:
+            InputError, OutOfRange, UnknownExample: what was asked for is not there.
+            MissingArray: the vault does not keep an array.
+            VaultError: while iterating, a touched file or chunk is missing or damaged.
+        """
+        from .scan import Scan
+
+        return Scan(self, layer, head, arrays, stack, select, prefetch)
 
     def info(self) -> dict[str, Json]:
         """What the vault holds, JSON-ready."""
