@@ -27,8 +27,8 @@ def render() -> str:
         "## Exit codes",
         "",
         "0 done; 2 the input cannot be used; 3 the vault is damaged, unfinished or not a vault;",
-        "4 the machine ran out of something (disk, memory, an extra not installed); 130 interrupted,",
-        "and the same command goes on from there.",
+        "4 the machine ran out of something (disk, memory, an extra missing); 130 interrupted:",
+        "run the same command again to go on.",
     ]
     return "\n".join(parts) + "\n"
 

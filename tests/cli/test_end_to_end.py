@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from extractor.models import tiny_bert
 
 import qkvault
+from extractor.models import tiny_bert
 from qkvault_cli.main import main
 
 PAIRS = [
