@@ -12,8 +12,8 @@ and normalisation, which therefore need no term.
 
 Sources: Vaswani et al. 2017, equation 1 (scaled product and softmax); Press et al. 2022, section 3
 (slopes, ALiBi); Raffel et al. 2020, section 2.1 (bias by relative position, T5); Gemma Team 2024,
-section 2 (cap, Gemma 2); OpenAI 2025, gpt-oss model card, section 2 (sinks as a term of the
-softmax's denominator); Beltagy et al. 2020, section 3.1 (windows).
+section 2 (cap, Gemma 2); OpenAI 2025, gpt-oss model card (sinks as a term of the softmax's
+denominator); Beltagy et al. 2020, section 3.1 (windows).
 """
 
 from __future__ import annotations
