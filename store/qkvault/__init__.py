@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from .table import Page, Position, Table
     from .units import Receipt, Unit, UnitBuffer
     from .vault import Vault
+    from .verification import Damage, VerifyReport, verify
     from .writer import VaultWriter, create, resume
 
 __version__ = "0.1.0"
@@ -81,6 +82,9 @@ _HOMES = {
     "Unit": "units",
     "UnitBuffer": "units",
     "Vault": "vault",
+    "Damage": "verification",
+    "VerifyReport": "verification",
+    "verify": "verification",
     "VaultWriter": "writer",
     "create": "writer",
     "resume": "writer",
@@ -94,6 +98,7 @@ __all__ = [
     "STACKS",
     "THUMBNAIL_SIDE",
     "ArrayName",
+    "Damage",
     "Example",
     "HeadArray",
     "InputError",
@@ -126,6 +131,8 @@ __all__ = [
     "VaultSpec",
     "VaultState",
     "VaultWriter",
+    "VerifyReport",
+    "__version__",
     "create",
     "decode_attention",
     "encode_attention",
@@ -133,6 +140,7 @@ __all__ = [
     "open",
     "resume",
     "vault_state",
+    "verify",
 ]
 
 

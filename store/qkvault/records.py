@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from operator import gt
+from operator import index as as_int
 from typing import Any, Final
 
 from .errors import InputError, VaultError
 from .spec import Record
 
 MAX_RECORD_BYTES: Final = 64 << 20
+_MAX_INT: Final = 2**31 - 1
 
 
 def id_hash(example_id: str) -> int:
@@ -31,11 +34,11 @@ def record_line(record: Record) -> bytes:
         "id": record.id,
         "text": list(record.text),
         "tokens": list(record.tokens),
-        "token_ids": [int(i) for i in record.token_ids],
-        "segments": [int(i) for i in record.segments],
-        "special": [int(i) for i in record.special],
-        "offsets": [[int(a), int(b)] for a, b in record.offsets],
-        "words": [int(i) for i in record.words],
+        "token_ids": [*map(as_int, record.token_ids)],
+        "segments": [*map(as_int, record.segments)],
+        "special": [*map(as_int, record.special)],
+        "offsets": [[*map(as_int, pair)] for pair in record.offsets],
+        "words": [*map(as_int, record.words)],
         "label": record.label,
         "columns": dict(record.columns),
     }
@@ -74,11 +77,16 @@ def _record(document: Mapping[str, Any]) -> Record:
         token_ids=tuple(document["token_ids"]),
         segments=tuple(document["segments"]),
         special=tuple(document["special"]),
-        offsets=tuple((start, end) for start, end in document["offsets"]),
+        offsets=tuple(map(_pair, document["offsets"])),
         words=tuple(document["words"]),
         label=document["label"],
         columns=document["columns"],
     )
+
+
+def _pair(value: Sequence[int]) -> tuple[int, int]:
+    start, end = value
+    return (start, end)
 
 
 def _problem(record: Record) -> str | None:
@@ -100,7 +108,7 @@ def _token_problem(record: Record) -> str | None:
     tokens = len(record.tokens)
     if tokens == 0:
         return "it has no tokens"
-    if not all(isinstance(token, str) for token in record.tokens):
+    if set(map(type, record.tokens)) != {str}:
         return "a token is not text"
     for name in ("token_ids", "segments", "special"):
         if len(getattr(record, name)) != tokens:
@@ -108,21 +116,26 @@ def _token_problem(record: Record) -> str | None:
     for name in ("offsets", "words"):
         if len(getattr(record, name)) not in (0, tokens):
             return f"it has {tokens} tokens but {len(getattr(record, name))} {name}"
-    if not all(_is_int(i, 0, 2**31 - 1) for i in record.token_ids):
+    if not _lie_in(record.token_ids, 0, _MAX_INT):
         return "a token id is not a number from 0 to 2**31-1"
-    if not all(_is_int(i, 0, 127) for i in record.segments):
-        return "a segment is not a small number"
-    if not all(_is_int(i, 0, 1) for i in record.special):
+    if not _lie_in(record.segments, 0, 127):
+        return "a segment is not a number from 0 to 127"
+    if not _lie_in(record.special, 0, 1):
         return "a special mark is neither 0 nor 1"
-    if not all(_is_int(i, -1, 2**31 - 1) for i in record.words):
+    if not _lie_in(record.words, -1, _MAX_INT):
         return "a word number is out of range"
-    if not all(_is_int(a, 0, b) and _is_int(b, a, 2**31 - 1) for a, b in record.offsets):
+    starts, ends = [pair[0] for pair in record.offsets], [pair[1] for pair in record.offsets]
+    ranges = _lie_in(starts, 0, _MAX_INT) and _lie_in(ends, 0, _MAX_INT)
+    if not ranges or any(map(gt, starts, ends)):
         return "an offset is not a character range"
     return None
 
 
-def _is_int(value: Any, low: int, high: int) -> bool:
+def _lie_in(values: Sequence[Any], low: int, high: int) -> bool:
+    """Whether all are whole numbers within bounds. On every record's path, hence no loop of its own."""
+    if not values:
+        return True
     try:
-        return bool(low <= value.__index__() <= high)
-    except (AttributeError, TypeError):
+        return low <= min(map(as_int, values)) and max(map(as_int, values)) <= high
+    except TypeError:
         return False

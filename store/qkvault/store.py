@@ -45,7 +45,7 @@ def vault_state(path: Path | str) -> VaultState:
     folder = Path(path)
     if not folder.is_dir():
         return "other" if folder.exists() or folder.is_symlink() else "absent"
-    if (folder / PLAN).is_file() and (folder / "zarr.json").is_file():
+    if (folder / PLAN).is_file():
         return "complete" if (folder / MANIFEST).is_file() else "unfinished"
     return "empty" if next(folder.iterdir(), None) is None else "other"
 
@@ -53,8 +53,11 @@ def vault_state(path: Path | str) -> VaultState:
 class Store:
     """The files of one vault, for reading. Threads may share it, and so may a forked child."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, manifest: bool = True) -> None:
         """Read plan and manifest; nothing that grows with the number of examples.
+
+        Args:
+            manifest: False leaves the manifest alone, for those who check it themselves.
 
         Raises:
             VaultError: missing, not a vault, damaged, or of another format version.
@@ -63,7 +66,7 @@ class Store:
         self._refuse_what_is_no_vault()
         self.plan: Plan = parse_plan(disk.read_whole(path / PLAN, MAX_PLAN_BYTES), f"{path / PLAN}")
         self.manifest: Manifest | None = None
-        if (path / MANIFEST).exists():
+        if manifest and (path / MANIFEST).exists():
             data = disk.read_whole(path / MANIFEST, MAX_MANIFEST_BYTES)
             self.manifest = parse_manifest(data, self.plan, f"{path / MANIFEST}")
         self._examples_binding = spec_hash(self.plan.spec)
@@ -135,6 +138,19 @@ class Store:
         data = disk.read_whole(file, MAX_COMMIT_BYTES)
         return self._commits.put(unit, parse_commit(data, self.plan, unit, str(file)))
 
+    def unit_shard(self, length: int, array: str, number: int) -> Shard:
+        """A shard of a bucket's array, its tail checked.
+
+        Raises:
+            VaultError: it is missing or is not the one that was committed.
+        """
+        meta = self.logits(length).meta if array == "logits" else self.rows(length, array).meta
+        return self._unit_shard(meta, number)
+
+    def example_shard(self, name: str, number: int) -> Shard:
+        """A shard of ``place``, ``offset``...; as :meth:`unit_shard`."""
+        return self._example_shard(self.examples(name).meta, number)
+
     def close(self) -> None:
         """Let go of all open files. A later read opens them again."""
         self._shards.clear()
@@ -145,7 +161,7 @@ class Store:
         if state == "absent":
             raise VaultError(f"{self.path} does not exist")
         if state in ("empty", "other"):
-            raise VaultError(f"{self.path} is not a vault: it has no {PLAN} with a zarr.json")
+            raise VaultError(f"{self.path} has no {PLAN}: it is not a vault, or has lost it")
 
     def _unit_shard(self, meta: ArrayMeta, number: int) -> Shard:
         shard = self._shards.get((meta.path, number))

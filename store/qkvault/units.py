@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import disk
-from .errors import InputError, UnitTaken
+from .errors import InputError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
+    from .claims import Claim
     from .metadata import ArrayMeta
-
-PARTIAL: Final = ".partial"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,49 +46,6 @@ class Receipt:
 
     bytes_written: int
     raw_bytes: int
-
-
-class Claim:
-    """The right to write a unit, held while the process lives: a lock on a folder for its files."""
-
-    def __init__(self, vault: Path, unit: int) -> None:
-        """Take the claim.
-
-        Raises:
-            UnitTaken: another process holds it.
-            ResourceError: the disk refuses.
-        """
-        self.folder = vault / PARTIAL / f"{unit:08d}"
-        with disk.writing(self.folder):
-            self._fd = self._lock(unit)
-        for leftover in self.folder.iterdir():  # of a run that died here
-            leftover.unlink()
-
-    def release(self) -> None:
-        """Give the claim back, with all that is in its folder; safe to call twice."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            os.close(fd)
-
-    def _lock(self, unit: int) -> int:
-        while True:
-            self.folder.parent.mkdir(exist_ok=True)
-            try:
-                self.folder.mkdir(exist_ok=True)
-                fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            except FileNotFoundError:  # the holder has just finished and removed it
-                continue
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.path.samestat(os.fstat(fd), self.folder.stat()):
-                    return fd
-            except BlockingIOError:
-                os.close(fd)
-                raise UnitTaken(f"unit {unit} is being written by another process") from None
-            except FileNotFoundError:
-                pass
-            os.close(fd)
 
 
 class UnitBuffer:

@@ -52,14 +52,25 @@ class Vault:
         Raises:
             VaultError: missing, not a vault, damaged, of another format, or unfinished.
         """
-        self.path = Path(path)
-        self.store = Store(self.path)
-        self.spec: VaultSpec = self.store.plan.spec
-        self.complete = self.store.manifest is not None
+        self._attach(Store(Path(path)))
         if not self.complete and not partial:
             raise VaultError(
                 f"{self.path} is unfinished; run the same extraction again to go on with it"
             )
+
+    @classmethod
+    def over(cls, store: Store) -> Vault:
+        """A vault over an open store, finished or not."""
+        vault = cls.__new__(cls)
+        vault._attach(store)
+        return vault
+
+    def _attach(self, store: Store) -> None:
+        self.store = store
+        self.path: Path = store.path
+        self.spec: VaultSpec = store.plan.spec
+        self.complete: bool = store.manifest is not None
+        self._by_bucket: dict[int, NDArray[np.int64]] = {}
 
     @cached_property
     def digest(self) -> str:
@@ -251,10 +262,6 @@ class Vault:
             found = np.flatnonzero(self.places[:, 0] == length).astype(np.int64)
             kept = self._by_bucket.setdefault(length, found)
         return kept
-
-    @cached_property
-    def _by_bucket(self) -> dict[int, NDArray[np.int64]]:
-        return {}
 
     def _finished_units(self) -> Iterator[int]:
         for unit in range(self.store.plan.units):

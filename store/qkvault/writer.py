@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 from collections import deque
 from contextlib import suppress
@@ -14,6 +15,7 @@ import numpy as np
 
 from . import disk
 from .chunks import MIB, group_name
+from .claims import PARTIAL, Claim
 from .codecs import Buffer
 from .commits import (
     MANIFEST,
@@ -24,12 +26,12 @@ from .commits import (
     manifest_bytes,
 )
 from .documents import canonical_bytes
-from .errors import PlanMismatch, VaultError
+from .errors import PlanMismatch, ResourceError, UnitTaken, VaultError
 from .planning import make_folder
 from .shards import ShardReceipt, ShardWriter, shard_tag
 from .store import Store
 from .threads import cores, pool
-from .units import PARTIAL, Claim, Receipt, Unit, UnitBuffer
+from .units import Receipt, Unit, UnitBuffer
 from .vault import Vault
 
 if TYPE_CHECKING:
@@ -120,7 +122,7 @@ class VaultWriter:
         self.path = path
         self._store = Store(path)
         self.spec: VaultSpec = self._store.plan.spec
-        self._reader = Vault(path, partial=True)
+        self._reader = Vault.over(self._store)
 
     def __enter__(self) -> VaultWriter:
         return self
@@ -130,7 +132,6 @@ class VaultWriter:
 
     def close(self) -> None:
         """Let go of open files; what is committed stays."""
-        self._reader.close()
         self._store.close()
 
     @cached_property
@@ -171,6 +172,8 @@ class VaultWriter:
         """
         claim = Claim(self.path, unit.id)
         try:
+            if self._commit(unit.id) is not None:
+                raise UnitTaken(f"unit {unit.id} has been written by another process")
             return UnitBuffer(unit, self._metas(unit), claim)
         except BaseException:
             claim.release()
@@ -181,6 +184,7 @@ class VaultWriter:
 
         Raises:
             InputError: an array was left unfilled or has another shape.
+            UnitTaken: another process took this one for dead and has the unit now.
             ResourceError: the disk refuses; the unit stays pending.
         """
         unit = buffer.unit
@@ -190,10 +194,15 @@ class VaultWriter:
             receipts = self._write_shards(buffer, metas)
             data = commit_bytes(self._store.plan, unit.id, receipts)
             file = self.path / commit_path(unit.id)
-            if self._commit(unit.id) is None:
-                with suppress(FileNotFoundError):  # a damaged commit is redone, not kept
-                    file.unlink()
+            with disk.writing(file), suppress(FileNotFoundError):
+                # None that is valid can stand there. Moved, not removed, so that only the holder
+                # of the claim can do it.
+                file.rename(buffer.claim.folder / "damaged-commit")
             disk.put_if_absent(file, data, buffer.claim.folder / file.name)
+        except ResourceError:
+            if buffer.claim.lost:
+                raise UnitTaken(f"unit {unit.id} was taken over by another process") from None
+            raise
         finally:
             buffer.claim.release()
         raw = sum(values.nbytes for values in buffer.arrays.values())
@@ -220,13 +229,22 @@ class VaultWriter:
             for path, receipt in commit.files.items():
                 array = path.partition("/")[2].rpartition("/")[0]
                 stored[array] = stored.get(array, 0) + receipt.size
+        self._put_manifest(manifest_bytes(plan, commits_digest(hashes), stored))
         shutil.rmtree(self.path / PARTIAL, ignore_errors=True)
-        data = manifest_bytes(plan, commits_digest(hashes), stored)
-        file = self.path / MANIFEST
-        if not file.exists():
-            disk.put_if_absent(file, data, self.path / f"{MANIFEST}.partial")
         self.close()
         return Vault(self.path).digest
+
+    def _put_manifest(self, data: bytes) -> None:
+        file, partial = self.path / MANIFEST, self.path / PARTIAL
+        if file.exists():
+            return
+        with disk.writing(partial):
+            partial.mkdir(exist_ok=True)
+        try:
+            disk.put_if_absent(file, data, partial / f"{MANIFEST}.{secrets.token_hex(4)}")
+        except ResourceError:
+            if not file.exists():  # else another process was first, and has swept up
+                raise
 
     def _commit(self, unit: int) -> Commit | None:
         """A unit's commit, if it is valid and its files have the committed sizes."""

@@ -1,0 +1,279 @@
+"""Checking a vault: every document, file size, tag and index; on request every byte and value."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import xxhash
+
+from . import disk
+from .chunks import array_paths, group_name
+from .commits import (
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    commit_path,
+    commits_digest,
+    parse_manifest,
+)
+from .documents import MAX_DOCUMENT_BYTES, sha256_hex
+from .errors import VaultError
+from .metadata import MAX_METADATA_BYTES
+from .plan import EXAMPLE_ARRAYS
+from .soundness import check_examples, check_shard
+from .store import EXAMPLES, PLAN, REJECTS, Store, vault_state
+from .vault import Vault
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .shards import ShardReceipt
+
+_BLOCK: Final = 4 << 20
+_NOBODY: Final[tuple[int, ...]] = ()
+
+ProgressCall = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One thing that is wrong.
+
+    Attributes:
+        path: the file, within the vault.
+        reason: what is wrong with it.
+        examples: those it touches; none where the whole vault is concerned.
+    """
+
+    path: str
+    reason: str
+    examples: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What verifying found.
+
+    Attributes:
+        damages: what is wrong, in the order it was met.
+        units: units of the vault.
+        bytes: of the files that were checked.
+        full: whether every byte was read and decoded.
+    """
+
+    damages: tuple[Damage, ...]
+    units: int
+    bytes: int
+    full: bool
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.damages
+
+
+def verify(
+    path: Path | str, *, full: bool = False, progress: ProgressCall | None = None
+) -> VerifyReport:
+    """Check a vault.
+
+    The quick check reads every document, and size, tag and index of every shard. The full one also
+    hashes every file, decodes every chunk, and checks that values are finite, that attention rows
+    sum to one and that records match their places.
+
+    Args:
+        path: the vault.
+        full: read and decode every byte.
+        progress: called with (units done, units in all).
+
+    Raises:
+        VaultError: there is no vault at ``path``. Damage does not raise; it is reported.
+    """
+    folder = Path(path)
+    try:
+        store = Store(folder, manifest=False)
+    except VaultError as error:
+        if vault_state(folder) in ("absent", "empty", "other"):
+            raise
+        return VerifyReport((Damage(PLAN, _reason(error, folder / PLAN)),), 0, 0, full)
+    try:
+        return _Verifier(store, full, progress).run()
+    finally:
+        store.close()
+
+
+class _Verifier:
+    """Goes through a vault's files and notes what is wrong with each."""
+
+    def __init__(self, store: Store, full: bool, progress: ProgressCall | None) -> None:
+        self._store = store
+        self._plan = store.plan
+        self._path = store.path
+        self._vault = Vault.over(store)
+        self._full = full
+        self._progress = progress
+        self._damages: list[Damage] = []
+        self._damaged: set[str] = set()
+        self._placed = True
+        self._bytes = 0
+        self._hashes: list[str] = []
+        self._stored: dict[str, int] = {}
+
+    def run(self) -> VerifyReport:
+        """Check everything."""
+        self._check_metadata()
+        self._check_rejects()
+        self._check_example_shards()
+        for unit in range(self._plan.units):
+            self._check_unit(unit)
+            if self._progress:
+                self._progress(unit + 1, self._plan.units)
+        self._check_manifest()
+        return VerifyReport(tuple(self._damages), self._plan.units, self._bytes, self._full)
+
+    @contextmanager
+    def _noting(self, path: str, examples: Sequence[int] = _NOBODY) -> Iterator[None]:
+        """Note a :class:`VaultError` as damage of a file."""
+        try:
+            yield
+        except VaultError as error:
+            self._note(path, _reason(error, self._path / path), examples)
+
+    def _note(self, path: str, reason: str, examples: Sequence[int] = _NOBODY) -> None:
+        self._damages.append(Damage(path, reason, tuple(examples)))
+        self._damaged.add(path)
+
+    def _check_metadata(self) -> None:
+        """Every ``zarr.json`` that the plan implies is named in it, and is what it names."""
+        expected = {"zarr.json", f"{EXAMPLES}/zarr.json"}
+        expected |= {f"{EXAMPLES}/{name}/zarr.json" for name in EXAMPLE_ARRAYS}
+        for bucket in self._plan.buckets:
+            group = group_name(bucket.length)
+            expected.add(f"{group}/zarr.json")
+            expected |= {f"{group}/{stack.name}/zarr.json" for stack in self._plan.spec.stacks}
+            expected |= {f"{group}/{path}/zarr.json" for path in array_paths(self._plan.spec)}
+        for path in sorted(expected | set(self._plan.metadata)):
+            with self._noting(path, self._examples_below(path)):
+                data = disk.read_whole(self._path / path, MAX_METADATA_BYTES)
+                self._bytes += len(data)
+                if sha256_hex(data) != self._plan.metadata.get(path):
+                    raise VaultError("it is not the file that the plan names")
+
+    def _examples_below(self, path: str) -> list[int]:
+        """Examples of the bucket that a path lies in; none for other paths."""
+        group = path.partition("/")[0]
+        for bucket in self._plan.buckets:
+            if group_name(bucket.length) == group:
+                return self._examples(range(bucket.first_unit, bucket.first_unit + bucket.units))
+        return []
+
+    def _examples(self, units: Sequence[int]) -> list[int]:
+        try:
+            return [i for unit in units for i in self._vault.unit_examples(unit).tolist()]
+        except VaultError:  # told by the check of examples/place
+            return []
+
+    def _check_rejects(self) -> None:
+        count, digest = self._plan.rejects
+        if count:
+            with self._noting(REJECTS):
+                data = disk.read_whole(self._path / REJECTS, MAX_DOCUMENT_BYTES)
+                if sha256_hex(data) != digest:
+                    raise VaultError("it is not the file that the plan names")
+
+    def _check_example_shards(self) -> None:
+        """``examples/``; where it is damaged, values cannot be told to belong to an example."""
+        sound = True
+        for name in EXAMPLE_ARRAYS:
+            if f"{EXAMPLES}/{name}/zarr.json" in self._damaged:
+                sound = False
+                continue
+            with self._noting(f"{EXAMPLES}/{name}/zarr.json"):
+                meta = self._store.examples(name).meta
+                for number in range(meta.shards):
+                    path = meta.shard_path(number)
+                    with self._noting(path):
+                        self._store.example_shard(name, number)
+                        self._bytes += self._plan.shards[path].size
+                        if self._full:
+                            self._check_bytes(path, self._plan.shards[path])
+                    sound = sound and path not in self._damaged
+        self._placed = sound
+        if self._full and sound:
+            with self._noting(EXAMPLES):
+                for name, reason, examples in check_examples(self._vault):
+                    self._note(f"{EXAMPLES}/{name}", reason, examples)
+
+    def _check_unit(self, unit: int) -> None:
+        path = commit_path(unit)
+        examples = self._examples([unit])
+        with self._noting(path, examples):
+            if not (self._path / path).exists():
+                raise VaultError("it is missing: the unit is unfinished, or its commit was lost")
+            commit = self._store.commit(unit)
+            self._hashes.append(commit.hash)
+            bucket = self._plan.unit_rows(unit)[0]
+            for file, receipt in commit.files.items():
+                array = file.partition("/")[2].rpartition("/")[0]
+                self._stored[array] = self._stored.get(array, 0) + receipt.size
+                if f"{group_name(bucket.length)}/{array}/zarr.json" not in self._damaged:
+                    with self._noting(file, examples):
+                        self._check_shard(unit, array, file, receipt)
+
+    def _check_shard(self, unit: int, array: str, file: str, receipt: ShardReceipt) -> None:
+        bucket = self._plan.unit_rows(unit)[0]
+        shard = self._store.unit_shard(bucket.length, array, unit - bucket.first_unit)
+        self._bytes += receipt.size
+        if not self._full:
+            return
+        if not self._placed:
+            self._check_bytes(file, receipt)
+            return
+        column = array == "logits"
+        reader = (
+            self._store.logits(bucket.length) if column else self._store.rows(bucket.length, array)
+        )
+        examples: NDArray[np.int64] = np.array(self._examples([unit]), np.int64)
+        for reason, touched in check_shard(self._vault, shard, reader.meta, array, examples):
+            self._note(file, reason, touched)
+        if file not in self._damaged:
+            self._check_bytes(file, receipt)
+
+    def _check_bytes(self, file: str, receipt: ShardReceipt) -> None:
+        """Hash a whole file."""
+        digest = xxhash.xxh3_128()
+        fd, size = disk.open_for_reading(self._path / file)
+        try:
+            for start in range(0, size, _BLOCK):
+                part = disk.read_at(fd, min(_BLOCK, size - start), start, self._path / file)
+                digest.update(part)
+        finally:
+            os.close(fd)
+        if digest.hexdigest() != receipt.xxh3_128:
+            raise VaultError("its bytes are not those that were committed")
+
+    def _check_manifest(self) -> None:
+        with self._noting(MANIFEST):
+            if not (self._path / MANIFEST).exists():
+                raise VaultError("it is missing: the vault is unfinished")
+            data = disk.read_whole(self._path / MANIFEST, MAX_MANIFEST_BYTES)
+            self._bytes += len(data)
+            manifest = parse_manifest(data, self._plan, MANIFEST)
+            whole = len(self._hashes) == self._plan.units
+            if whole and commits_digest(self._hashes) != manifest.commits:
+                raise VaultError("it was put over other commits")
+            if whole and dict(manifest.bytes) != self._stored:
+                raise VaultError("it tells other sizes than the commits do")
+
+
+def _reason(error: VaultError, path: Path) -> str:
+    """What a message says of a file, without the file's name in front."""
+    text = str(error)
+    for name in (str(path), path.name):
+        text = text.removeprefix(f"{name} ")
+    return text
