@@ -8,17 +8,13 @@ memory stays bounded by the batches, whatever the size of the vault.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from operator import index as as_int
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from .blocks import BlockReader
-from .chunks import is_kept, stack_of
-from .errors import InputError, MissingArray, OutOfRange, VaultError
-from .precision import decode_into
+from .corpus import CorpusReader, ScanArray, ScanBatch, ScanItem, Which
+from .errors import InputError
 from .selection import example_indices
 from .threads import pool
 
@@ -27,99 +23,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from .arrays import Decode
     from .selection import Examples
-    from .spec import Precision, Stack
     from .vault import Vault
 
-ScanArray = Literal["attention", "query", "key", "value", "thumbnail"]
-Which = int | Sequence[int] | None
-"""One number (its axis goes), several, or None for all."""
+__all__ = ["Scan", "ScanArray", "ScanBatch", "ScanItem", "Which"]
 
-SCAN_ARRAYS: Final = ("attention", "query", "key", "value", "thumbnail")
-_SQUARE: Final = ("attention", "thumbnail")
 _BATCH_BYTES: Final = 4 << 20
-_FLOAT32: Final = np.dtype(np.float32)
-_FLOAT16_VALUES: Final = np.arange(65536, dtype=np.uint16).view(np.float16).astype(np.float32)
-"""The value of every float16 by its bits, float32 [65536]."""
-
-
-@dataclass(frozen=True, eq=False)
-class ScanItem:
-    """One example of a scan.
-
-    Attributes:
-        index: its place in the dataset's order.
-        length: tokens.
-        arrays: float32, by name, cropped to the example's length; a layer or head asked for by one
-            number has no axis.
-    """
-
-    index: int
-    length: int
-    arrays: Mapping[str, NDArray[np.float32]]
-
-    def __getitem__(self, name: str) -> NDArray[np.float32]:
-        return self.arrays[name]
-
-    @property
-    def attention(self) -> NDArray[np.float32]:
-        """``(layer, head, query_token, key_token)``."""
-        return self.arrays["attention"]
-
-    @property
-    def query(self) -> NDArray[np.float32]:
-        """``(layer, head, query_token, head_dim)``."""
-        return self.arrays["query"]
-
-    @property
-    def key(self) -> NDArray[np.float32]:
-        """``(layer, head, key_token, head_dim)``: of the key head that each query head uses."""
-        return self.arrays["key"]
-
-    @property
-    def value(self) -> NDArray[np.float32]:
-        """``(layer, head, key_token, value_dim)``: of the value head that each query head uses."""
-        return self.arrays["value"]
-
-    @property
-    def thumbnail(self) -> NDArray[np.float32]:
-        """``(layer, head, query_bin, key_bin)``."""
-        return self.arrays["thumbnail"]
-
-
-@dataclass(frozen=True, eq=False)
-class ScanBatch:
-    """Examples of one length bucket.
-
-    Attributes:
-        examples: int64 ``(example,)``, places in the dataset's order, ascending.
-        lengths: int32 ``(example,)``, tokens.
-        arrays: float32, by name, ``(example, layer, head, token, ...)``, padded to the bucket's
-            length with NaN; a layer or head asked for by one number has no axis.
-    """
-
-    examples: NDArray[np.int64]
-    lengths: NDArray[np.int32]
-    arrays: Mapping[str, NDArray[np.float32]]
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, name: str) -> NDArray[np.float32]:
-        return self.arrays[name]
-
-    def __iter__(self) -> Iterator[ScanItem]:
-        """The examples one by one, cropped to their own lengths; views, not copies."""
-        pairs = zip(self.examples.tolist(), self.lengths.tolist(), strict=True)
-        for row, (index, length) in enumerate(pairs):
-            cropped = {
-                name: values[row, ..., :length, :length]
-                if name in _SQUARE
-                else values[row, ..., :length, :]
-                for name, values in self.arrays.items()
-            }
-            yield ScanItem(index, length, cropped)
 
 
 class Scan:
@@ -140,17 +49,13 @@ class Scan:
         select: Examples,
         prefetch: int,
     ) -> None:
-        self._vault = vault
-        self.stack = _checked_stack(vault, stack)
-        self._names = _checked_names(vault, arrays)
-        self._layers, self._one_layer = _layer_places(self.stack, layer)
-        self._heads, self._one_head = _head_places(self.stack, head)
+        self._reader = CorpusReader(vault, layer, head, arrays, stack)
+        self.stack = self._reader.stack
         if prefetch < 0:
             raise InputError(f"prefetch is a number of batches, 0 or more; found {prefetch}")
         self._prefetch = prefetch
-        self._places = vault.places
         indices = example_indices(vault, select)
-        order = np.lexsort((indices, self._places[indices, 0]))
+        order = np.lexsort((indices, self._reader.places[indices, 0]))
         indices = indices[order]
         self.examples = indices[np.diff(indices, prepend=-1) != 0]
 
@@ -173,12 +78,12 @@ class Scan:
         jobs = self._jobs()
         if not self._prefetch:
             for examples in jobs:
-                yield self._read(examples, padded)
+                yield self._reader.read(examples, padded=padded)
             return
         running: deque[Future[ScanBatch]] = deque()
         try:
             for examples in jobs:
-                running.append(pool().submit(self._read, examples, padded))
+                running.append(pool().submit(self._reader.read, examples, padded=padded))
                 if len(running) > self._prefetch:
                     yield running.popleft().result()
             while running:
@@ -189,147 +94,11 @@ class Scan:
 
     def _jobs(self) -> Iterator[NDArray[np.int64]]:
         """Examples that are read together: whole chunks of one bucket, some megabytes."""
-        lengths = self._places[self.examples, 0]
+        places = self._reader.places
+        lengths = places[self.examples, 0]
         buckets = np.split(self.examples, np.flatnonzero(np.diff(lengths)) + 1)
         for examples in buckets if len(lengths) else ():
-            length = int(self._places[examples[0], 0])
-            rows = self._places[examples, 1].astype(np.int64)
-            self._check_bucket(length, rows, self._places[examples, 2])
-            step = self._rows_at_once(length)
-            cuts = np.flatnonzero(np.diff(rows // step)) + 1
-            yield from np.split(examples, cuts)
-
-    def _check_bucket(
-        self, length: int, rows: NDArray[np.int64], tokens: NDArray[np.int32]
-    ) -> None:
-        try:
-            sound = rows[0] >= 0 and rows[-1] < self._vault.store.plan.bucket(length).rows
-        except KeyError:
-            sound = False
-        if not sound or tokens.min() < 1 or tokens.max() > length:
-            raise VaultError(f"{self._vault.path} is damaged: examples without a place in a bucket")
-
-    def _rows_at_once(self, length: int) -> int:
-        readers = [self._reader(length, name) for name in self._names]
-        cells = len(self._layers) * len(self._heads)
-        row_bytes = sum(4 * cells * r.meta.shape[3] * r.meta.shape[4] for r in readers)
-        group = max(reader.meta.chunk[0] for reader in readers)
-        return group * max(1, _BATCH_BYTES // (row_bytes * group))
-
-    def _reader(self, length: int, name: str) -> BlockReader:
-        return BlockReader(self._vault.store.rows(length, f"{self.stack.name}/{name}"))
-
-    def _read(self, examples: NDArray[np.int64], padded: bool) -> ScanBatch:
-        places = self._places[examples]
-        rows, lengths = places[:, 1].astype(np.int64), places[:, 2].astype(np.int32)
-        arrays: dict[str, NDArray[np.float32]] = {}
-        for name in self._names:
-            reader = self._reader(int(places[0, 0]), name)
-            heads = self._heads if name in (*_SQUARE, "query") else self._key_heads()
-            values = reader.read(rows, self._layers, heads, _FLOAT32, _decoder(reader))
-            _refuse_holes(values, reader)
-            if padded:
-                _blank(values, lengths, square=name in _SQUARE)
-            arrays[name] = self._without_single_axes(values)
-        return ScanBatch(examples, lengths, arrays)
-
-    def _key_heads(self) -> list[int]:
-        per_key_head = self.stack.heads // self.stack.key_heads
-        return [head // per_key_head for head in self._heads]
-
-    def _without_single_axes(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self._one_layer:
-            return values[:, 0, 0] if self._one_head else values[:, 0]
-        return values[:, :, 0] if self._one_head else values
-
-
-def _decoder(reader: BlockReader) -> Decode:
-    precision = cast("Precision", reader.meta.dtype.name)
-    if precision == "float16":
-        return _widen
-    return lambda codes, out: decode_into(codes, precision, out)
-
-
-def _widen(codes: NDArray[Any], out: NDArray[Any]) -> None:
-    # Exact, and twice as fast as numpy's own conversion, which slows down at every NaN.
-    _FLOAT16_VALUES.take(codes.view(np.uint16), out=out, mode="clip")
-
-
-def _refuse_holes(values: NDArray[np.float32], reader: BlockReader) -> None:
-    """The first token has values: a first row of only NaN, or zero attention, was never written."""
-    first = values[:, :, :, 0]
-    empty = np.isnan(first[..., 0])
-    if reader.meta.path.endswith(_SQUARE):
-        empty |= first[..., 0] == 0
-    if empty.any() and not np.nan_to_num(first[empty]).any(axis=-1).all():
-        raise VaultError(f"{reader.meta.path} is damaged: it holds nothing for some example")
-
-
-def _blank(values: NDArray[np.float32], lengths: NDArray[np.int32], *, square: bool) -> None:
-    # What lies beyond an example's own tokens must not pass for attention.
-    for row, length in enumerate(lengths.tolist()):
-        values[row, :, :, length:] = np.nan
-        if square:
-            values[row, :, :, :, length:] = np.nan
-
-
-def _checked_stack(vault: Vault, name: str | None) -> Stack:
-    try:
-        return vault.spec.stacks[0] if name is None else stack_of(vault.spec, name)
-    except KeyError:
-        kept = ", ".join(stack.name for stack in vault.spec.stacks)
-        raise InputError(f"stack {name!r} was asked for; this vault keeps {kept}") from None
-
-
-def _checked_names(vault: Vault, arrays: Sequence[ScanArray]) -> tuple[ScanArray, ...]:
-    names = (arrays,) if isinstance(arrays, str) else tuple(arrays)
-    if not names or any(name not in SCAN_ARRAYS for name in names):
-        raise InputError(f"arrays are some of {', '.join(SCAN_ARRAYS)}; found {names!r:.100}")
-    for name in names:
-        if not is_kept(vault.spec, name):
-            kept = ", ".join(vault.spec.arrays)
-            raise MissingArray(f"{name} was not kept in {vault.path} (kept: {kept})")
-    return cast("tuple[ScanArray, ...]", names)
-
-
-def _layer_places(stack: Stack, layer: Which) -> tuple[Sequence[int], bool]:
-    if layer is None:
-        return range(len(stack.layers)), False
-    if isinstance(layer, Sequence | np.ndarray):
-        return [_layer_place(stack, item) for item in layer], False
-    return [_layer_place(stack, layer)], True
-
-
-def _layer_place(stack: Stack, layer: Any) -> int:
-    number = _integer(layer, "layer")
-    if number in stack.layers:
-        return stack.layers.index(number)
-    if -len(stack.layers) <= number < 0:
-        return number + len(stack.layers)
-    raise OutOfRange(
-        f"layer {number} was asked for; this vault keeps {', '.join(map(str, stack.layers))}"
-    )
-
-
-def _head_places(stack: Stack, head: Which) -> tuple[Sequence[int], bool]:
-    if head is None:
-        return range(stack.heads), False
-    if isinstance(head, Sequence | np.ndarray):
-        return [_head_place(stack, item) for item in head], False
-    return [_head_place(stack, head)], True
-
-
-def _head_place(stack: Stack, head: Any) -> int:
-    number = _integer(head, "head")
-    if not -stack.heads <= number < stack.heads:
-        raise OutOfRange(f"head {number} was asked for; there are {stack.heads} heads")
-    return number % stack.heads
-
-
-def _integer(number: Any, what: str) -> int:
-    try:
-        return as_int(number)
-    except TypeError:
-        raise InputError(
-            f"a {what} is asked for by its number, or by several; found {number!r:.100}"
-        ) from None
+            self._reader.check_bucket(examples)
+            step = self._reader.rows_at_once(int(places[examples[0], 0]), _BATCH_BYTES)
+            rows = places[examples, 1].astype(np.int64)
+            yield from np.split(examples, np.flatnonzero(np.diff(rows // step)) + 1)

@@ -104,7 +104,7 @@ def test_batches_are_padded_with_nan(vault: qkvault.Vault) -> None:
 
 
 def test_half_precision_is_widened_exactly() -> None:
-    from qkvault.scan import _widen
+    from qkvault.corpus import _widen
 
     bits = np.arange(65536, dtype=np.uint16).view(np.float16)
     out = np.empty(65536, np.float32)
