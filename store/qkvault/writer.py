@@ -170,14 +170,18 @@ class VaultWriter:
         Raises:
             UnitTaken: another process is writing it, or has written it.
         """
+        self._refuse_committed(unit)
         claim = Claim(self.path, unit.id)
         try:
-            if self._commit(unit.id) is not None:
-                raise UnitTaken(f"unit {unit.id} has been written by another process")
+            self._refuse_committed(unit)  # by one who held the claim until just now
             return UnitBuffer(unit, self._metas(unit), claim)
         except BaseException:
             claim.release()
             raise
+
+    def _refuse_committed(self, unit: Unit) -> None:
+        if self._commit(unit.id) is not None:
+            raise UnitTaken(f"unit {unit.id} has been written by another process")
 
     def commit(self, buffer: UnitBuffer) -> Receipt:
         """Write a unit's shards and then its commit; after this it is finished for good.
