@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,8 +12,11 @@ from .errors import InputError, MissingArray, OutOfRange
 from .heads import HeadArray
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
+    from .corpus import ScanArray
     from .spec import Json, Label, Record, Stack
     from .vault import Vault
 
@@ -218,6 +221,18 @@ class Example:
         if not -stack.heads <= head < stack.heads:
             raise OutOfRange(f"head {head} was asked for; there are {stack.heads} heads")
         return head % stack.heads // (stack.heads // stack.key_heads)
+
+    def to_xarray(
+        self,
+        layers: Sequence[int] | None = None,
+        heads: Sequence[int] | None = None,
+        arrays: Sequence[ScanArray] | None = None,
+        stack: str | None = None,
+    ) -> Any:
+        """The example as an ``xarray.Dataset``; see :func:`qkvault.labelled.to_xarray`."""
+        from .labelled import to_xarray
+
+        return to_xarray(self, layers, heads, arrays, stack)
 
 
 def prediction_of(logits: NDArray[np.float32] | None) -> int | float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from operator import index as as_int
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from .samples import Samples
     from .scan import Scan, ScanArray, Which
     from .selection import Examples, Selection
     from .spec import Json, Record, VaultSpec
@@ -205,6 +207,25 @@ class Vault:
         from .scan import Scan
 
         return Scan(self, layer, head, arrays, stack, select, prefetch)
+
+    def to_torch(
+        self,
+        layer: Which = None,
+        head: Which = None,
+        arrays: Sequence[ScanArray] = ("query", "key"),
+        *,
+        stack: str | None = None,
+        select: Examples = None,
+        padding: float = math.nan,
+    ) -> Samples:
+        """A map-style dataset for ``torch.utils.data.DataLoader``, usable from its workers.
+
+        Give its ``collate`` as ``collate_fn``. Arguments and errors are those of :meth:`scan`, but
+        examples come in the order given; ``padding`` fills what a batch adds to shorter examples.
+        """
+        from .samples import Samples
+
+        return Samples(self, layer, head, arrays, stack=stack, select=select, padding=padding)
 
     def info(self) -> dict[str, Json]:
         """What the vault holds, JSON-ready."""
