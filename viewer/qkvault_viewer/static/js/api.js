@@ -14,9 +14,9 @@ import { decodeFrames } from "./wire.js";
  *   key_heads: number, head_dim: number, value_dim: number,
  *   score: {causal: boolean, scaling: number[]}}} Stack
  * @typedef {{name: string, title: string, digest: string, base: string, examples: number,
- *   lengths: {min: number, max: number}, model: {name?: string}, stacks: Stack[],
- *   arrays: Record<string, {precision: string, max_error?: number | null, side?: number}>,
- *   label_names: string[], logits: number, columns: string[]}} Vault
+ *   lengths: {min: number, max: number}, model: {name?: string, score_terms?: string[]},
+ *   stacks: Stack[], arrays: Record<string, {precision: string, max_error?: number | null}>,
+ *   label_names: string[], gold_names: string[], logits: number}} Vault
  * @typedef {null | number | string} Label
  * @typedef {{index: number, id: string, length: number, text: string[], label: Label,
  *   prediction: number | null, correct: boolean | null, truncated?: string[]}} Row
@@ -153,6 +153,18 @@ export class Api {
     if (query) parameters.set("q", query);
     if (cursor) parameters.set("cursor", cursor);
     return this.get(`${vault.base}/examples?${parameters}`, signal, "json");
+  }
+
+  /**
+   * Where an example stands in the list that a query gives.
+   * @param {Vault} vault
+   * @param {number} index
+   * @param {string} query
+   * @returns {Promise<{place: number | null, previous: number | null, next: number | null}>}
+   */
+  position(vault, index, query) {
+    const parameters = query ? `?${new URLSearchParams({ q: query })}` : "";
+    return this.get(`${vault.base}/position/${index}${parameters}`, undefined, "json");
   }
 
   /** @param {Vault} vault @param {number} index @param {AbortSignal} [signal] @returns {Promise<Example>} */

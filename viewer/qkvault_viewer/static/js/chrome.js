@@ -69,13 +69,12 @@ function makeFact(name, value) {
 
 /** @param {Context} context */
 export function showExample({ example, vault }) {
-  const names = vault.label_names;
   const facts = el("div", { class: "example-facts" },
     el("b", { text: `#${example.index}` }), el("bdi", { text: example.id }),
     el("span", { text: `${example.length} tokens` }));
-  if (example.label !== null) facts.append(makeFact("label", example.label_name ?? nameLabel(example.label, names)));
+  if (example.label !== null) facts.append(makeFact("label", example.label_name ?? nameLabel(example.label, vault.gold_names)));
   if (example.prediction !== null) {
-    const name = example.prediction_name ?? nameLabel(example.prediction, names);
+    const name = example.prediction_name ?? nameLabel(example.prediction, vault.label_names);
     facts.append(makeFact("prediction", name + confidence(example)));
   }
   if (example.correct !== null) facts.append(makeVerdict(example.correct));

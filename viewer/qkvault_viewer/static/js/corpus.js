@@ -129,7 +129,7 @@ export class Corpus {
 
   /** @param {Page} page @param {import("./api.js").Vault} vault @param {string} query */
   fill(page, vault, query) {
-    this.list.replaceChildren(...page.rows.map((row) => this.makeRow(row, vault.label_names)));
+    this.list.replaceChildren(...page.rows.map((row) => this.makeRow(row, vault)));
     this.list.scrollTop = 0;
     if (page.rows.length === 0) {
       this.list.replaceChildren(el("p", { class: "hint", text: query
@@ -153,14 +153,14 @@ export class Corpus {
     this.list.replaceChildren(el("p", { class: "hint is-error", text: message }));
   }
 
-  /** @param {Row} row @param {readonly string[]} names */
-  makeRow(row, names) {
+  /** @param {Row} row @param {import("./api.js").Vault} vault */
+  makeRow(row, vault) {
     const facts = el("span", { class: "row-facts" },
       el("span", { class: "row-id", text: row.id }),
       el("span", { class: "row-length", text: `${row.length} tokens` }));
     if (row.label !== null || row.prediction !== null) {
-      const label = nameLabel(row.label, names);
-      const prediction = row.prediction === null ? "" : ` → ${nameLabel(row.prediction, names)}`;
+      const label = nameLabel(row.label, vault.gold_names);
+      const prediction = row.prediction === null ? "" : ` → ${nameLabel(row.prediction, vault.label_names)}`;
       facts.append(el("span", { class: "row-label", text: row.label === null ? prediction.slice(1) : label + prediction }),
         makeVerdict(row.correct));
     }
@@ -204,9 +204,9 @@ export class Corpus {
     const rows = this.page?.rows ?? [];
     const at = rows.findIndex(({ index }) => index === state.example);
     if (at < 0) {
-      if (state.query) return rows.length ? { example: rows[0].index } : null;
-      const example = state.example + by;
-      return example >= 0 && example < vault.examples ? { example } : null;
+      const { place, previous, next } = await this.api.position(vault, state.example, state.query);
+      const example = place === null ? rows[0]?.index ?? null : by > 0 ? next : previous;
+      return example === null ? null : { example };
     }
     if (rows[at + by]) return { example: rows[at + by].index };
     if (by > 0 ? !this.page?.next : !this.visited.length) return null;

@@ -10,7 +10,7 @@ import { layerColour } from "./scale.js";
  * @typedef {import("./state.js").Focus} Focus
  * @typedef {{close: () => void, openIn: (view: "heads" | "neuron", layer: number, head: number) => void,
  *   hover: (focus: Focus | null) => void, pick: (focus: Focus) => void}} Acts
- * @typedef {{x: number, y: number, size: number}} Box of the thumbnail, CSS pixels of the view
+ * @typedef {{x: number, y: number, width: number, height: number}} Box of the thumbnail, CSS pixels of the view
  */
 
 const WIDTH = 400;
@@ -78,12 +78,12 @@ export class Enlarged {
     const width = Math.min(WIDTH, room.clientWidth - 2 * MARGIN);
     const wanted = HEADER + 20 + Math.max(rows.length, columns.length) * 22;
     const height = Math.max(160, Math.min(wanted, room.clientHeight - 2 * MARGIN));
-    const right = box.x + box.size + MARGIN;
+    const right = box.x + box.width + MARGIN;
     const left = box.x - MARGIN - width;
     const x = right + width <= room.clientWidth - MARGIN ? right
       : left >= MARGIN ? left
-        : box.x + box.size / 2 < room.clientWidth / 2 ? room.clientWidth - width - MARGIN : MARGIN;
-    const y = Math.max(MARGIN, Math.min(box.y + box.size / 2 - height / 2, room.clientHeight - height - MARGIN));
+        : box.x + box.width / 2 < room.clientWidth / 2 ? room.clientWidth - width - MARGIN : MARGIN;
+    const y = Math.max(MARGIN, Math.min(box.y + box.height / 2 - height / 2, room.clientHeight - height - MARGIN));
     Object.assign(this.element.style, {
       left: `${x}px`, top: `${y}px`, width: `${width}px`, height: `${height}px`,
     });

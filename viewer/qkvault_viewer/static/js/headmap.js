@@ -38,7 +38,7 @@ export class HeadMap {
   /** @param {Context} context @param {AbortSignal} signal */
   async show(context, signal) {
     const { vault, example, stack } = context;
-    this.root.hidden = !("thumbnail" in vault.arrays) || !("attention" in vault.arrays);
+    this.root.hidden = !("attention" in vault.arrays);
     if (this.root.hidden) return;
     const [frame] = await this.api.frames(vault, example.index, `thumbnails/${stack.name}`, signal);
     this.context = context;
@@ -103,10 +103,19 @@ export class HeadMap {
       frame(depth, head, "--accent", 1.5);
     }
     if (this.hovered) frame(this.hovered.depth, this.hovered.head, "--ink", 1);
-    const { depth: row, head: column } = this.hovered ?? { depth, head };
-    const where = this.hovered || !all ? `layer ${stack.layers[row]}, head ${column}` : `layer ${stack.layers[row]}, all heads`;
+    const where = this.describe();
     this.where.textContent = where;
     this.cell.textContent = where;
+  }
+
+  /** What is under the pointer, else what is shown. */
+  describe() {
+    const { stack, layer, head, heads, state } = /** @type {Context} */ (this.context);
+    if (this.hovered) return `layer ${stack.layers[this.hovered.depth]}, head ${this.hovered.head}`;
+    if (state.view !== "heads") return `layer ${layer}, head ${head}`;
+    if (heads.length === stack.heads) return `layer ${layer}, all heads`;
+    return heads.length > 4 ? `layer ${layer}, ${heads.length} heads`
+      : `layer ${layer}, head${heads.length > 1 ? "s" : ""} ${heads.join(", ")}`;
   }
 
   /** @param {CanvasRenderingContext2D} target */

@@ -38,6 +38,12 @@ export function headsShown({ state, heads, head }) {
   return state.view === "heads" ? heads : [head];
 }
 
+/** Tokens shown on the other side, without those a causal model masks. @param {Context} context @param {Focus} focus */
+function partnersOf({ stack, rows, columns }, { side, token }) {
+  if (!stack.score.causal) return side === "left" ? columns : rows;
+  return side === "left" ? columns.filter((key) => key <= token) : rows.filter((query) => query >= token);
+}
+
 /** The colour that a head has in the view at hand. @param {Context} context @param {number} head */
 function colourOf({ state, stack, depth }, head) {
   if (state.view === "neuron") return css(themeColour("--weight"));
@@ -90,7 +96,7 @@ export class Inspector {
         heads: headsShown(context),
         weights: /** @type {Float32Array} */ (frame.data),
         length: frame.shape[1],
-        partners: focus.side === "left" ? context.columns : context.rows,
+        partners: partnersOf(context, focus),
         scores: focus.side === "left" ? scoresOf?.(focus.token) ?? null : null,
       };
       this.context = context;
@@ -132,7 +138,8 @@ export class Inspector {
     const shown = ranked.slice(0, MOST_ROWS);
     const strongest = Math.max(1e-9, shown[0]?.weight ?? 0);
     this.table.replaceChildren(...shown.map((entry) => this.makeRow(context, numbers, entry, strongest)));
-    this.showRest(numbers, ranked);
+    const all = (focus.side === "left" ? context.columns : context.rows).length;
+    this.showRest(numbers, ranked, all - partners.length);
     const chosen = partner && partners.includes(partner.token) ? partner.token : ranked[0]?.token;
     if (chosen !== undefined) this.choose(chosen);
     this.root.dataset.focus = `${focus.side}-${focus.token}`;
@@ -140,8 +147,8 @@ export class Inspector {
     this.root.dataset.heads = heads.join(".");
   }
 
-  /** @param {Numbers} numbers @param {{token: number, weight: number}[]} ranked */
-  showRest(numbers, ranked) {
+  /** @param {Numbers} numbers @param {{token: number, weight: number}[]} ranked @param {number} masked */
+  showRest(numbers, ranked, masked) {
     const total = ranked.reduce((sum, { weight }) => sum + weight, 0);
     const hidden = ranked.slice(MOST_ROWS).reduce((sum, { weight }) => sum + weight, 0);
     const parts = [];
@@ -150,6 +157,10 @@ export class Inspector {
       parts.push(`${formatWeight(1 - total)} goes to tokens not shown.`);
     }
     if (numbers.focus.side === "right") parts.push(`Sum over all shown ${total.toFixed(3)}.`);
+    if (masked > 0) {
+      parts.push(numbers.focus.side === "left" ? `Causal: ${masked} later tokens are masked.`
+        : `Causal: ${masked} earlier tokens cannot see it.`);
+    }
     this.rest.textContent = parts.join(" ");
   }
 

@@ -60,13 +60,26 @@ function step(steps, column, height, edge, amount) {
  * @param {Field} field
  * @param {number} from y in pixels (may lie outside)
  * @param {number} to
- * @param {number} thickness of a level line, pixels
+ * @param {number} thickness across the line, pixels
  * @param {number} weight mass per column is `weight × thickness`
  */
 export function splatEdge(field, from, to, thickness, weight) {
+  const slope = (to - from) / field.width;
+  splatBand(field, from, to, thickness * Math.sqrt(1 + slope * slope), weight * thickness);
+}
+
+/**
+ * Add a band of even density: a bundle of parallel edges, or one edge.
+ * @param {Field} field
+ * @param {number} from y of its middle at the left border
+ * @param {number} to
+ * @param {number} tall extent within a column, pixels
+ * @param {number} mass per column
+ */
+export function splatBand(field, from, to, tall, mass) {
   const { width, height, steps } = field;
   const slope = (to - from) / width;
-  const span = thickness * Math.sqrt(1 + slope * slope) + Math.abs(slope);
+  const span = tall + Math.abs(slope);
   const half = span / 2;
   let start = 0;
   let end = width;
@@ -81,7 +94,7 @@ export function splatEdge(field, from, to, thickness, weight) {
   } else if (low > 0 || high < 0) {
     return;
   }
-  const amount = (weight * thickness) / span;
+  const amount = mass / span;
   const stride = height + 2;
   let middle = from + slope * (start + 0.5);
   for (let x = start, column = start * stride; x < end; x += 1, column += stride, middle += slope) {
@@ -202,7 +215,7 @@ export function faintestOf(grid, rows, columns, most) {
 }
 
 /**
- * Add what is fainter than `place.least` in blocks of `block` × `block` tokens, one broad edge each,
+ * Add what is fainter than `place.least` in blocks of `block` × `block` tokens, one broad band each,
  * so that no mass is lost when a long text has too many edges to draw one by one.
  * @param {Field} field
  * @param {Grid} grid
@@ -227,8 +240,8 @@ export function splatRest(field, grid, rows, columns, place, block) {
     }
     const from = middle(place.left, top);
     for (let bin = 0; bin < across; bin += 1) {
-      const weight = (sums[bin] * place.thickness) / broad;
-      if (weight > 1e-6) splatEdge(field, from, middle(place.right, bin * block), broad, weight);
+      const mass = sums[bin] * place.thickness;
+      if (mass > 1e-6) splatBand(field, from, middle(place.right, bin * block), broad, mass);
     }
   }
 }

@@ -24,6 +24,7 @@ import { NeuronView } from "./views/neuron.js";
 
 const PATIENCE_MS = 160;
 const HOVER_MS = 45;
+const RESIZE_MS = 120;
 
 class Page {
   constructor() {
@@ -70,12 +71,15 @@ class Page {
       return;
     }
     await this.update(this.store.state);
-    new ResizeObserver(() => this.resized()).observe(byId("stage"));
-  }
-
-  resized() {
-    clearTimeout(this.resizing);
-    this.resizing = setTimeout(() => void this.redraw(), 120);
+    const stage = byId("stage");
+    const size = () => `${stage.clientWidth} ${stage.clientHeight}`;
+    let drawn = size();
+    new ResizeObserver(() => {
+      if (size() === drawn) return;
+      drawn = size();
+      clearTimeout(this.resizing);
+      this.resizing = setTimeout(() => void this.redraw(), RESIZE_MS);
+    }).observe(stage);
   }
 
   /** Draw all again: the window or the theme is another. */

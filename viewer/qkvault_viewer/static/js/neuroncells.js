@@ -103,7 +103,7 @@ export function pictureOf(values, dimensions, dark) {
 }
 
 /**
- * @typedef {{ink: string, muted: string, line: string, accent: string, surface: string, hatch: string}} Inks
+ * @typedef {{ink: string, muted: string, line: string, weight: string, track: string}} Inks
  * @typedef {{spans: Spans, rowHeight: number, font: number, dark: boolean, inks: Inks,
  *   family: string}} Style
  */
@@ -178,9 +178,9 @@ export function drawWeight(context, { spans, rowHeight, font, inks, family }, we
   const number = font * 2.9;
   const room = Math.max(10, width - number);
   const height = Math.max(2, Math.min(12, rowHeight - 6));
-  context.fillStyle = inks.hatch;
+  context.fillStyle = inks.track;
   context.fillRect(x, y - height / 2, room, height);
-  context.fillStyle = inks.accent;
+  context.fillStyle = inks.weight;
   context.fillRect(x, y - height / 2, room * Math.min(1, weight / full), height);
   context.fillStyle = inks.ink;
   context.font = `${font}px ${family}`;

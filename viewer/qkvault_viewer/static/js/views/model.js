@@ -12,7 +12,7 @@ import { contrastFor, css, layerColour, ramp } from "../scale.js";
  * @typedef {{enlarge: (layer: number, head: number) => void, close: () => void,
  *   openIn: (view: "heads" | "neuron", layer: number, head: number) => void,
  *   say: (text: string) => void, hover: (focus: Focus | null) => void, pick: (focus: Focus) => void}} Acts
- * @typedef {{left: number, top: number, cell: number, gap: number}} Grid geometry, CSS pixels
+ * @typedef {{left: number, top: number, cell: number, high: number, gap: number}} Grid geometry, CSS pixels
  */
 
 const AXIS = 30;
@@ -75,32 +75,35 @@ export class ModelView {
     this.place(context);
     this.draw(context);
     this.drawMarks();
-    await this.enlarged.show(context, this.boxOf(this.at), this.root, signal);
+    const box = this.cellBox(this.at);
+    box.x += this.surface.offsetLeft - this.root.scrollLeft;
+    box.y += this.surface.offsetTop - this.root.scrollTop;
+    await this.enlarged.show(context, box, this.root, signal);
   }
 
-  /** Fit the grid into the window. @param {Context} context */
-  place({ stack }) {
-    const width = this.root.clientWidth;
-    const height = this.root.clientHeight - 26;
-    const [down, across] = [stack.layers.length, stack.heads];
-    const room = Math.min((width - AXIS - 12) / across, (height - AXIS) / down);
-    const pitch = Math.max(10, Math.min(132, Math.floor(room)));
+  /** Fit the grid into the window. Lines may use spare height; matrices stay square. @param {Context} context */
+  place(context) {
+    const { layers, heads } = { layers: context.stack.layers.length, heads: context.stack.heads };
+    const width = (this.root.clientWidth - AXIS - 12) / heads;
+    const height = (this.root.clientHeight - 28 - AXIS) / layers;
+    const pitch = Math.max(10, Math.min(132, Math.floor(Math.min(width, height))));
     const gap = pitch >= 40 ? 5 : pitch >= 20 ? 3 : 1;
+    const stretch = drawnAs(context) === "lines" ? 1.45 : 1;
+    const down = Math.max(pitch, Math.floor(Math.min(height, pitch * stretch)));
     /** @type {Grid} */
-    this.grid = { left: AXIS, top: AXIS - 6, cell: pitch - gap, gap };
-    const size = { width: AXIS + across * pitch + 4, height: AXIS + down * pitch };
-    this.context2d = sizeCanvas(this.canvas, size.width, size.height);
-    this.size = size;
-    this.surface.style.width = `${size.width}px`;
-    this.surface.style.height = `${size.height}px`;
+    this.grid = { left: AXIS, top: AXIS - 6, cell: pitch - gap, high: down - gap, gap };
+    this.size = { width: AXIS + heads * pitch + 4, height: AXIS + layers * down };
+    this.context2d = sizeCanvas(this.canvas, this.size.width, this.size.height);
+    const { left, top, cell, high } = this.grid;
+    this.surface.dataset.geometry = [left, top, cell, high, gap].join(" ");
+    this.surface.style.width = `${this.size.width}px`;
+    this.surface.style.height = `${this.size.height}px`;
   }
 
-  /** @param {{depth: number, head: number}} cell box in CSS pixels of the root */
-  boxOf({ depth, head }) {
-    const { left, top, cell, gap } = /** @type {Grid} */ (this.grid);
-    const x = left + head * (cell + gap);
-    const y = top + depth * (cell + gap);
-    return { x: x + this.surface.offsetLeft - this.root.scrollLeft, y: y + this.surface.offsetTop - this.root.scrollTop, inX: x, inY: y, size: cell };
+  /** Where a cell lies on the canvas, CSS pixels. @param {{depth: number, head: number}} cell */
+  cellBox({ depth, head }) {
+    const { left, top, cell, high, gap } = /** @type {Grid} */ (this.grid);
+    return { x: left + head * (cell + gap), y: top + depth * (high + gap), width: cell, height: high };
   }
 
   /** @param {Context} context */
@@ -108,19 +111,18 @@ export class ModelView {
     const target = /** @type {CanvasRenderingContext2D} */ (this.context2d);
     const { stack, rows, columns, example } = context;
     const side = /** @type {number} */ (this.side);
-    const { cell } = /** @type {Grid} */ (this.grid);
     const bins = { rows: binTokens(rows, example.length, side), columns: binTokens(columns, example.length, side) };
-    const paint = drawnAs(context) === "lines" ? this.linePainter(bins, cell) : this.matrixPainter(bins, contrastFor(example.length));
+    const paint = drawnAs(context) === "lines" ? this.linePainter(bins) : this.matrixPainter(bins, contrastFor(example.length));
     const background = themeColour("--cell");
     stack.layers.forEach((_, depth) => {
       const colour = layerColour(depth, stack.layers.length, isDark());
       for (let head = 0; head < stack.heads; head += 1) {
-        const { inX, inY } = this.boxOf({ depth, head });
+        const { x, y, width, height } = this.cellBox({ depth, head });
         target.fillStyle = css(background);
-        target.fillRect(inX, inY, cell, cell);
+        target.fillRect(x, y, width, height);
         const codes = /** @type {Uint8Array} */ (this.codes);
         const grid = { codes, offset: (depth * stack.heads + head) * side * side, stride: side };
-        target.drawImage(paint(grid, colour, background), inX, inY, cell, cell);
+        target.drawImage(paint(grid, colour, background), x, y, width, height);
       }
     });
     this.drawAxes(target, context);
@@ -149,32 +151,32 @@ export class ModelView {
 
   /**
    * @param {{rows: number[], columns: number[]}} bins
-   * @param {number} cell
    * @returns {(grid: import("../lines.js").Grid, colour: import("../scale.js").Rgb) => HTMLCanvasElement}
    */
-  linePainter({ rows, columns }, cell) {
+  linePainter({ rows, columns }) {
+    const { cell, high } = /** @type {Grid} */ (this.grid);
     const density = Math.min(2, devicePixelRatio || 1);
-    const size = Math.round(cell * density);
+    const [width, height] = [Math.round(cell * density), Math.round(high * density)];
     const tile = el("canvas");
-    tile.width = size;
-    tile.height = size;
+    tile.width = width;
+    tile.height = height;
     const context = /** @type {CanvasRenderingContext2D} */ (tile.getContext("2d"));
-    const field = createField(size, size);
-    const pitch = size / Math.max(rows.length, columns.length);
+    const field = createField(width, height);
+    const pitch = height / Math.max(rows.length, columns.length);
     const y = (/** @type {number} */ at) => (at + 0.5) * pitch;
     const place = { left: y, right: y, thickness: Math.max(1, Math.min(1.6 * density, pitch * 0.4)), least: 1 };
     return (grid, colour) => {
       clearField(field);
       splatMap(field, grid, rows, columns, place);
       settle(field, colour);
-      context.putImageData(new ImageData(toneMap(field, 2.2), size, size), 0, 0);
+      context.putImageData(new ImageData(toneMap(field, 2.2), width, height), 0, 0);
       return tile;
     };
   }
 
   /** @param {CanvasRenderingContext2D} target @param {Context} context */
   drawAxes(target, { stack }) {
-    const { cell, gap, left, top } = /** @type {Grid} */ (this.grid);
+    const { cell, high, gap, left, top } = /** @type {Grid} */ (this.grid);
     const every = cell + gap >= 15 ? 1 : Math.ceil(15 / (cell + gap));
     target.fillStyle = css(themeColour("--muted"));
     target.font = `11px ${getComputedStyle(document.body).fontFamily}`;
@@ -186,7 +188,7 @@ export class ModelView {
     target.textAlign = "right";
     target.textBaseline = "middle";
     stack.layers.forEach((layer, depth) => {
-      if (depth % every === 0) target.fillText(String(layer), left - 8, top + depth * (cell + gap) + cell / 2);
+      if (depth % every === 0) target.fillText(String(layer), left - 8, top + depth * (high + gap) + high / 2);
     });
   }
 
@@ -195,10 +197,10 @@ export class ModelView {
     const target = sizeCanvas(this.marks, this.size.width, this.size.height);
     const { enlarged } = this.context.state;
     const frame = (/** @type {{depth: number, head: number}} */ cell, /** @type {string} */ name, /** @type {number} */ width) => {
-      const { inX, inY, size } = this.boxOf(cell);
+      const box = this.cellBox(cell);
       target.strokeStyle = css(themeColour(name));
       target.lineWidth = width;
-      target.strokeRect(inX - 1, inY - 1, size + 2, size + 2);
+      target.strokeRect(box.x - 1, box.y - 1, box.width + 2, box.height + 2);
     };
     if (this.hovered) frame(this.hovered, "--muted", 1);
     frame(this.at, "--accent", enlarged ? 2.5 : 1.5);
@@ -212,10 +214,10 @@ export class ModelView {
   /** @param {MouseEvent} event @returns {{depth: number, head: number} | null} */
   cellAt(event) {
     if (!this.context || !this.grid) return null;
-    const { left, top, cell, gap } = this.grid;
+    const { left, top, cell, high, gap } = this.grid;
     const box = this.surface.getBoundingClientRect();
     const head = Math.floor((event.clientX - box.left - left) / (cell + gap));
-    const depth = Math.floor((event.clientY - box.top - top) / (cell + gap));
+    const depth = Math.floor((event.clientY - box.top - top) / (high + gap));
     const { stack } = this.context;
     const inside = head >= 0 && head < stack.heads && depth >= 0 && depth < stack.layers.length;
     return inside ? { depth, head } : null;

@@ -1,0 +1,211 @@
+"""Vaults served to a real browser, and what a test needs to work the page."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import qkvault
+from qkvault import Record, Stack, VaultSpec
+from qkvault_viewer.server import make_server
+from vaults import fill, make_record, make_vault
+
+HOSTILE = (
+    "<img src=x onerror=alert(1)>",
+    "</script><script>alert(2)</script>",
+    "\u202eevil\u202c",
+    "שלום",
+    "\x00\x07\x1b[31m",
+    "👩‍👩‍👧",
+    "漢字かな交じり文",
+    "'\"><svg onload=alert(3)>",
+    "javascript:alert(4)",
+    "{{7*7}}${7*7}",
+    "a" * 300,
+    "\ud7ff\ufeff\u200b",
+)
+
+
+def make_hostile(path: Path) -> Path:
+    """A vault whose every string tries something."""
+    spec = VaultSpec(
+        stacks=(Stack("encoder", (0,), 2, 2, 4, 4, False, (0.5,)),),
+        arrays=("attention", "query", "key"),
+        precision="uint16",
+        logits=2,
+        label_names=(HOSTILE[0], HOSTILE[1]),
+        identity={"model": HOSTILE[1]},
+        provenance={"model": HOSTILE[0]},
+    )
+    random = np.random.default_rng(0)
+    records: list[Record] = []
+    for index in range(3):
+        plain = make_record(index, len(HOSTILE) + 3, random=random)
+        tokens = (plain.tokens[0], *HOSTILE, *plain.tokens[-2:])
+        records.append(
+            replace(
+                plain,
+                id=f"{HOSTILE[index]}{index}",
+                text=(HOSTILE[0] + HOSTILE[2], HOSTILE[1]),
+                tokens=tokens,
+                label=HOSTILE[index],
+                columns={HOSTILE[0]: HOSTILE[1]},
+            )
+        )
+    with qkvault.create(path, spec, records) as writer:
+        for unit in writer.pending():
+            buffer = writer.begin(unit)
+            fill(buffer, spec)
+            writer.commit(buffer)
+        writer.finish()
+    return path
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Vaults by what they are for: pairs, causal, long, hostile, bare."""
+    folder = tmp_path_factory.mktemp("pages")
+    lengths = [16, 12, 50, 70] + [9 + n % 20 for n in range(116)]
+    texts = [(f"sentence number {n} about cats", f"its partner p{n * n}") for n in range(120)]
+    make_vault(folder / "pairs", lengths=lengths, layers=(1, 4), texts=texts, seed=3)
+    make_vault(folder / "causal", lengths=[14] * 3, causal=True, pairs=False, logits=0, heads=6)
+    make_vault(folder / "long", lengths=[300], head_dim=16)
+    make_vault(folder / "bare", lengths=[14] * 2, arrays=("attention",))
+    make_vault(folder / "blind", lengths=[14] * 2, arrays=("query", "key"))
+    make_hostile(folder / "hostile")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def site(folder: Path) -> Iterator[str]:
+    names = ["pairs", "causal", "long", "bare", "blind", "hostile"]
+    server = make_server([folder / name for name in names])
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    yield server.url
+    server.stop()
+    thread.join(timeout=10)
+
+
+@pytest.fixture(scope="session")
+def pairs(folder: Path) -> Iterator[qkvault.Vault]:
+    with qkvault.open(folder / "pairs") as vault:
+        yield vault
+
+
+def find_chromium() -> str | None:
+    """A Chromium on this machine: $QKVAULT_CHROMIUM, else one on the path."""
+    named = os.environ.get("QKVAULT_CHROMIUM")
+    found = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
+    return named or next(filter(None, found), None)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = find_chromium()
+    if path is None:
+        pytest.skip("no Chromium: install it, or name it in QKVAULT_CHROMIUM")
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    arguments.append("--disable-background-networking")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+        yield browser
+        browser.close()
+
+
+class Viewer:
+    """One page, worked as a person would work it, and watched for what must not happen."""
+
+    def __init__(self, page: Any, site: str) -> None:
+        self.page = page
+        self.site = site
+        self.troubles: list[str] = []
+        self.asked: list[str] = []
+        page.on("pageerror", lambda error: self.troubles.append(f"error: {error}"))
+        page.on("dialog", self._dialog)
+        page.on("console", self._console)
+        page.on("request", self._request)
+
+    def _dialog(self, dialog: Any) -> None:
+        self.troubles.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def _console(self, message: Any) -> None:
+        if message.type in {"error", "warning"}:
+            self.troubles.append(f"console: {message.text}")
+
+    def _request(self, request: Any) -> None:
+        self.asked.append(request.url)
+        if not request.url.startswith((self.site, "blob:")):
+            self.troubles.append(f"request: {request.url}")
+
+    def open(self, query: str = "") -> None:
+        self.page.goto(self.site + query)
+        self.settled()
+
+    def settled(self, *shown: str) -> None:
+        """Wait for the picture to be whole, and for its state to say each of these."""
+        said = "".join(f'[data-shown*="{part}"]' for part in shown)
+        self.page.wait_for_selector(f"html[data-ready]{said}", state="attached")
+
+    @property
+    def shown(self) -> str:
+        return str(self.page.locator("html").get_attribute("data-shown"))
+
+    def token(self, side: str, token: int) -> Any:
+        return self.page.locator(f'.view:visible .tokens-{side} [data-token="{token}"]')
+
+    def hover(self, side: str, token: int) -> None:
+        """Point at a token and wait for its numbers."""
+        self.token(side, token).hover()
+        self.page.wait_for_selector(f'#inspector[data-focus="{side}-{token}"]')
+
+    def weights(self, name: str = "weight") -> dict[int, float]:
+        """Numbers of the inspector's list, by token."""
+        rows = self.page.locator("#inspector .rank").evaluate_all(
+            "(rows, name) => rows.map((row) => [row.dataset.token, row.dataset[name]])", name
+        )
+        return {int(token): float(number) for token, number in rows}
+
+    def by_head(self) -> dict[int, float]:
+        """Numbers of the pair chosen in the inspector, by head."""
+        rows = self.page.locator("#inspector .split-head").evaluate_all(
+            "(rows) => rows.map((row) => [row.dataset.head, row.dataset.weight])"
+        )
+        return {int(head): float(number) for head, number in rows}
+
+    def text(self, selector: str) -> str:
+        return str(self.page.locator(selector).text_content())
+
+    def ink(self, selector: str) -> float:
+        """Mean opacity of a canvas, 0 to 255."""
+        return float(
+            self.page.locator(selector).first.evaluate(
+                """(canvas) => {
+                  const { width, height } = canvas;
+                  const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+                  let sum = 0;
+                  for (let i = 3; i < data.length; i += 4) sum += data[i];
+                  return sum / (width * height);
+                }"""
+            )
+        )
+
+
+@pytest.fixture
+def viewer(browser: Any, site: str) -> Iterator[Viewer]:
+    context = browser.new_context(viewport={"width": 1400, "height": 900}, color_scheme="light")
+    context.set_default_timeout(10_000)
+    viewer = Viewer(context.new_page(), site)
+    yield viewer
+    context.close()
+    assert viewer.troubles == []
