@@ -1,0 +1,292 @@
+"""Copying a vault, or part of it, into a new one: some examples, layers, heads, arrays; fewer bits.
+
+What is kept at its own precision is copied code by code. Heads of the copy are numbered anew, from
+0 in the order given; layers keep the model's own numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import numpy as np
+
+from .arrays import copy_codes
+from .blocks import BlockReader
+from .chunks import array_paths
+from .corpus import head_places, layer_places
+from .errors import InputError, MissingArray, OutOfRange
+from .precision import MAX_ERROR, decode_attention, encode_attention
+from .selection import example_indices
+from .spec import ARRAYS, PRECISIONS, VaultSpec
+from .store import vault_state
+from .vault import Vault
+from .writer import VaultWriter, create, resume
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from .selection import Examples
+    from .spec import ArrayName, Json, Precision, Record, Stack
+    from .units import UnitBuffer
+
+_SQUARE: Final = ("attention", "thumbnail")
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class _StackPart:
+    """Of one stack of the source: positions of what is kept, and the stack that results."""
+
+    stack: Stack
+    layers: Sequence[int]
+    heads: Sequence[int]
+    key_heads: Sequence[int]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What is copied.
+
+    Attributes:
+        source: the vault.
+        examples: int64 ``(example,)``, in the copy's order.
+        stacks: by name.
+        spec: of the copy.
+    """
+
+    source: Vault
+    examples: NDArray[np.int64]
+    stacks: dict[str, _StackPart]
+    spec: VaultSpec
+
+
+def copy(
+    source: Vault | Path | str,
+    path: Path | str,
+    *,
+    examples: Examples = None,
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+    arrays: Sequence[ArrayName] | None = None,
+    precision: Precision | None = None,
+    compress: bool = True,
+    progress: Progress | None = None,
+) -> Vault:
+    """Copy a vault, or part of it, into a new vault; run again, it goes on where it stopped.
+
+    Args:
+        source: a finished vault, or its path.
+        path: an absent or empty folder, or the unfinished copy of the same part.
+        examples: a selection, numbers, ids or a mask; all, in their order, if not given.
+        layers: the model's own numbers; all if not given. Stacks without any of them are left out.
+        heads: query heads; all if not given. Keys and values of the heads they use come along.
+        arrays: some of attention, query, key, value; all that are kept if not given.
+        precision: one that loses more than the source's; the source's own if not given. Errors of
+            both add up: the copy's provenance states the sum.
+        compress: False stores chunks as they are.
+        progress: called with units done and units in all.
+
+    Raises:
+        InputError, OutOfRange, MissingArray: what is asked for is not there, or ``path`` is taken.
+        PlanMismatch: ``path`` holds an unfinished vault that is not this copy.
+        VaultError: the source is damaged.
+        ResourceError: the disk refuses.
+    """
+    vault = source if isinstance(source, Vault) else Vault(source)
+    part = choose_part(vault, examples, layers, heads, arrays, precision)
+    folder = Path(path)
+    if vault_state(folder) == "unfinished":
+        writer = resume(folder, part.spec.identity)
+    else:
+        writer = create(folder, part.spec, _records(part), compress=compress)
+    with writer:
+        _fill_all(writer, part, progress)
+    return Vault(folder)
+
+
+def choose_part(
+    vault: Vault,
+    examples: Examples,
+    layers: Sequence[int] | None,
+    heads: Sequence[int] | None,
+    arrays: Sequence[ArrayName] | None,
+    precision: Precision | None,
+) -> Part:
+    """Check a choice; arguments and errors are those of :func:`copy`."""
+    indices = example_indices(vault, examples)
+    if not len(indices):
+        raise InputError(f"no example of {vault.path} was chosen; there would be nothing to keep")
+    if len(np.unique(indices)) != len(indices):
+        raise InputError("an example was chosen twice; a vault keeps each once")
+    stacks: dict[str, _StackPart] = {
+        stack.name: _stack_part(stack, layers, heads)
+        for stack in vault.spec.stacks
+        if layers is None or len(vault.spec.stacks) == 1 or set(layers) & set(stack.layers)
+    }
+    if not stacks:
+        raise OutOfRange(f"no stack of {vault.path} has one of the layers {layers}")
+    chosen = _chosen_arrays(vault, arrays)
+    kept = _chosen_precision(vault, precision)
+    spec = replace(
+        vault.spec,
+        stacks=tuple(part.stack for part in stacks.values()),
+        arrays=chosen,
+        precision=kept,
+        identity={**vault.spec.identity, "copy": _identity(vault, indices, layers, heads)},
+        provenance={**vault.spec.provenance, "copy": _origin(vault, stacks, kept)},
+    )
+    return Part(vault, indices, stacks, spec)
+
+
+def _stack_part(
+    stack: Stack, layers: Sequence[int] | None, heads: Sequence[int] | None
+) -> _StackPart:
+    kept = None if layers is None else [n for n in layers if n in stack.layers or n < 0] or layers
+    layer_at = sorted(layer_places(stack, kept)[0])
+    head_at = list(head_places(stack, heads)[0])
+    for what, places in (("layer", layer_at), ("head", head_at)):
+        if not places or len(set(places)) != len(places):
+            raise InputError(f"each {what} may be chosen once, and one at least must be")
+    key_heads, per_key_head = _key_heads(stack, head_at)
+    part = replace(
+        stack,
+        layers=tuple(stack.layers[place] for place in layer_at),
+        scaling=tuple(stack.scaling[place] for place in layer_at),
+        heads=len(head_at),
+        key_heads=len(head_at) // per_key_head,
+    )
+    return _StackPart(part, layer_at, head_at, key_heads)
+
+
+def _key_heads(stack: Stack, heads: list[int]) -> tuple[list[int], int]:
+    """Key heads to copy, and how many of the chosen heads share each."""
+    used = [head * stack.key_heads // stack.heads for head in heads]
+    distinct = list(dict.fromkeys(used))
+    shared = len(used) // len(distinct)
+    # Head h of the copy uses key head h // shared: true of equal groups in order, else each head
+    # gets a key head of its own.
+    if used == [key_head for key_head in distinct for _ in range(shared)]:
+        return distinct, shared
+    return used, 1
+
+
+def _chosen_arrays(vault: Vault, arrays: Sequence[ArrayName] | None) -> tuple[ArrayName, ...]:
+    if arrays is None:
+        return vault.spec.arrays
+    names = (arrays,) if isinstance(arrays, str) else tuple(arrays)
+    if not names or any(name not in ARRAYS for name in names):
+        raise InputError(f"arrays are some of {', '.join(ARRAYS)}; found {names!r:.100}")
+    for name in names:
+        if name not in vault.spec.arrays:
+            kept = ", ".join(vault.spec.arrays)
+            raise MissingArray(f"{name} was not kept in {vault.path} (kept: {kept})")
+    return tuple(name for name in ARRAYS if name in names)
+
+
+def _chosen_precision(vault: Vault, precision: Precision | None) -> Precision:
+    own = vault.spec.precision
+    if precision is None:
+        return own
+    if precision not in PRECISIONS:
+        raise InputError(f"precision is one of {', '.join(PRECISIONS)}; found {precision!r:.40}")
+    if MAX_ERROR[precision] < MAX_ERROR[own]:
+        raise InputError(
+            f"{vault.path} keeps attention as {own}; what that lost cannot be regained as"
+            f" {precision}: extract again with --precision {precision}"
+        )
+    return precision
+
+
+def _identity(
+    vault: Vault,
+    examples: NDArray[np.int64],
+    layers: Sequence[int] | None,
+    heads: Sequence[int] | None,
+) -> dict[str, Json]:
+    return {
+        "vault": vault.digest,
+        "examples": hashlib.sha256(examples.astype("<i8").tobytes()).hexdigest(),
+        "layers": None if layers is None else [int(layer) for layer in layers],
+        "heads": None if heads is None else [int(head) for head in heads],
+    }
+
+
+def _origin(vault: Vault, stacks: dict[str, _StackPart], precision: Precision) -> dict[str, Json]:
+    own = vault.spec.precision
+    error = MAX_ERROR[own] + (0.0 if precision == own else MAX_ERROR[precision])
+    heads: dict[str, Json] = {name: list(part.heads) for name, part in stacks.items()}
+    return {"vault": vault.digest, "precision": own, "max_error": error, "heads": heads}
+
+
+def _records(part: Part) -> Iterator[Record]:
+    return (part.source.record(index) for index in part.examples.tolist())
+
+
+def _fill_all(writer: VaultWriter, part: Part, progress: Progress | None) -> None:
+    total = len(writer.units)
+    pending = writer.pending()
+    for done, unit in enumerate(pending, total - len(pending)):
+        if progress is not None:
+            progress(done, total)
+        buffer = writer.begin(unit)
+        try:
+            fill(buffer, part)
+        except BaseException:
+            buffer.claim.release()
+            raise
+        writer.commit(buffer)
+    writer.finish()
+    if progress is not None:
+        progress(total, total)
+
+
+def fill(buffer: UnitBuffer, part: Part) -> None:
+    """Fill a unit of the copy from the source."""
+    places = part.source.places[part.examples[buffer.unit.examples]]
+    for length in np.unique(places[:, 0]).tolist():
+        at = np.flatnonzero(places[:, 0] == length)
+        at = at[np.argsort(places[at, 1])]
+        rows = places[at, 1].astype(np.int64)
+        for path in array_paths(part.spec):
+            target = buffer.arrays[path]
+            if path == "logits":
+                for place, row in zip(at.tolist(), rows.tolist(), strict=True):
+                    target[place] = part.source.logits(length, row)
+                continue
+            codes = _read(part, length, path, rows)
+            if codes.dtype != target.dtype:
+                codes = _recoded(codes, path, places[at, 2], part.spec.precision)
+            tokens = min(codes.shape[3], target.shape[3])
+            width = tokens if path.endswith(_SQUARE) else target.shape[4]
+            target[at, :, :, :tokens, :width] = codes[:, :, :, :tokens, :width]
+
+
+def _read(part: Part, length: int, path: str, rows: NDArray[np.int64]) -> NDArray[Any]:
+    stack, _, name = path.partition("/")
+    chosen = part.stacks[stack]
+    heads = chosen.key_heads if name in ("key", "value") else chosen.heads
+    reader = BlockReader(part.source.store.rows(length, path))
+    return reader.read(rows, chosen.layers, heads, reader.meta.dtype, copy_codes)
+
+
+def _recoded(
+    codes: NDArray[Any], path: str, lengths: NDArray[np.int32], precision: Precision
+) -> NDArray[Any]:
+    if not path.endswith("/attention"):
+        return codes.astype(np.float16)
+    weights = decode_attention(codes, cast("Precision", codes.dtype.name))
+    for row, length in enumerate(lengths.tolist()):  # padding may be NaN, which is no weight
+        weights[row, :, :, length:] = 0
+        weights[row, :, :, :, length:] = 0
+    recoded = encode_attention(weights, precision)
+    if recoded.dtype.kind == "f":
+        for row, length in enumerate(lengths.tolist()):
+            recoded[row, :, :, length:] = np.nan
+            recoded[row, :, :, :, length:] = np.nan
+    return recoded
