@@ -27,6 +27,7 @@ from .errors import (
     UnknownExample,
     VaultError,
 )
+from .recipe import Mask, Recipe, RelativeBias, Sinks
 from .spec import (
     ARRAYS,
     DEFAULT_PRECISION,
@@ -49,9 +50,11 @@ if TYPE_CHECKING:
 
     from .example import Example, StackView
     from .heads import HeadArray
+    from .metrics import METRICS, TokenRoles, head_metrics, token_roles
     from .plan import VaultState
     from .precision import decode_attention, encode_attention, make_thumbnail
     from .scan import Scan, ScanBatch, ScanItem
+    from .scores import derive_attention, derive_scores, visible_range
     from .selection import Selection
     from .store import vault_state
     from .table import Page, Position, Table
@@ -66,6 +69,10 @@ _HOMES = {
     "Example": "example",
     "StackView": "example",
     "HeadArray": "heads",
+    "METRICS": "metrics",
+    "TokenRoles": "metrics",
+    "head_metrics": "metrics",
+    "token_roles": "metrics",
     "VaultState": "plan",
     "decode_attention": "precision",
     "encode_attention": "precision",
@@ -74,6 +81,9 @@ _HOMES = {
     "Scan": "scan",
     "ScanBatch": "scan",
     "ScanItem": "scan",
+    "derive_attention": "scores",
+    "derive_scores": "scores",
+    "visible_range": "scores",
     "Selection": "selection",
     "Page": "table",
     "Position": "table",
@@ -94,6 +104,7 @@ __all__ = [
     "ARRAYS",
     "DEFAULT_PRECISION",
     "FORMAT_VERSION",
+    "METRICS",
     "PRECISIONS",
     "STACKS",
     "THUMBNAIL_SIDE",
@@ -104,6 +115,7 @@ __all__ = [
     "InputError",
     "Json",
     "Label",
+    "Mask",
     "MissingArray",
     "OutOfRange",
     "Page",
@@ -112,16 +124,20 @@ __all__ = [
     "Precision",
     "QKVaultError",
     "Receipt",
+    "Recipe",
     "Record",
+    "RelativeBias",
     "ResourceError",
     "Scan",
     "ScanBatch",
     "ScanItem",
     "Selection",
+    "Sinks",
     "Stack",
     "StackName",
     "StackView",
     "Table",
+    "TokenRoles",
     "Unit",
     "UnitBuffer",
     "UnitTaken",
@@ -135,12 +151,17 @@ __all__ = [
     "__version__",
     "create",
     "decode_attention",
+    "derive_attention",
+    "derive_scores",
     "encode_attention",
+    "head_metrics",
     "make_thumbnail",
     "open",
     "resume",
+    "token_roles",
     "vault_state",
     "verify",
+    "visible_range",
 ]
 
 

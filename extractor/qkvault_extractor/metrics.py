@@ -1,0 +1,209 @@
+"""Head metrics on the device, over whole batches: the numbers of :func:`qkvault.head_metrics`.
+
+The definitions are :mod:`qkvault.metrics`'. What they ask of a row of attention is taken first, a
+few numbers per query token, and then averaged over the tokens that count; so a batch may come as
+tiles of query rows and no whole map need exist.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+
+from qkvault import Mask, TokenRoles, visible_range
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+LEAST_REST: Final = 1e-12
+"""A query that leaves less to all but the first token has no distribution over the rest."""
+
+CELLS_AT_ONCE: Final = 1 << 22
+"""Attention weights taken at a time; working memory is as large again."""
+
+FEW_MAPS: Final = 4
+"""So many maps or fewer are multiplied faster cell by cell than as products of matrices."""
+
+_ROWS: Final = (
+    *("entropy", "max", "distance", "self", "previous", "next", "first"),
+    *("special", "content", "in_first", "in_second", "rest"),
+    *("rest_entropy", "rest_distance"),
+)
+"""What is taken of a row of attention; ``rest`` is all but the first token."""
+
+
+class HeadMetrics:
+    """Measures the heads of one batch, layer after layer.
+
+    Args:
+        lengths: tokens of each example.
+        roles: of each example's tokens.
+        device: where attention will be.
+    """
+
+    def __init__(
+        self, lengths: Sequence[int], roles: Sequence[TokenRoles], device: torch.device
+    ) -> None:
+        self._lengths = np.asarray(lengths, np.int64)
+        longest = int(self._lengths.max())
+        special = _pad([role.special for role in roles], longest)
+        punctuation = _pad([role.punctuation for role in roles], longest)
+        second = _pad([role.segments == 1 for role in roles], longest)
+        first = _pad([role.segments == 0 for role in roles], longest)
+        there = np.arange(longest) < self._lengths[:, None]  # (example, token)
+        own = there & ~special
+        queries = np.where(own.any(1, keepdims=True), own, there)
+        texts = [own & first, own & second]
+        rest = there & (np.arange(longest) > 0)
+        kinds = np.stack([special, own & ~punctuation, *texts, rest], 1).astype(np.float32)
+        self._device = device
+        self._kinds = torch.from_numpy(kinds).to(device)  # (example, kind, key_token)
+        self._queries = torch.from_numpy(queries).to(device)  # (example, query_token)
+        self._texts = [torch.from_numpy(text).to(device) for text in texts]
+        self._pairs = torch.from_numpy(texts[0].any(1) & texts[1].any(1)).to(device)
+        self._steps = torch.arange(longest, dtype=torch.float32, device=device)
+        self._spans: dict[Mask, Tensor] = {}
+        self._scratch = torch.empty(0, device=device)
+
+    def measure(self, attention: Tensor, mask: Mask) -> Tensor:
+        """Measure the heads of one layer.
+
+        Args:
+            attention: ``(example, head, query_token, key_token)``, padded; rows of tokens that are
+                there give padded keys 0, other rows may hold anything.
+            mask: the layer's; which keys a query sees.
+
+        Returns:
+            float32 ``(example, head, metric)``, in the order of ``qkvault.METRICS``.
+        """
+        examples, heads, queries, keys = attention.shape
+        cells = queries * keys
+        if examples * heads * cells <= CELLS_AT_ONCE:
+            return self.average(self.take_rows(attention, 0), mask)
+        rows = torch.empty((len(_ROWS), examples, heads, queries), device=attention.device)
+        together = max(1, CELLS_AT_ONCE // cells)
+        for example in range(examples):  # heads of one example lie side by side: nothing is copied
+            for head in range(0, heads, together):
+                part = (slice(example, example + 1), slice(head, head + together))
+                rows[(slice(None), *part)] = self.take_rows(attention[part], 0, part[0])
+        return self.average(rows, mask)
+
+    def take_rows(self, attention: Tensor, start: int, examples: slice = slice(None)) -> Tensor:
+        """Take what the metrics need of some query rows.
+
+        Args:
+            attention: ``(example, head, query_token, key_token)``: all keys of some queries.
+            start: place of the first of these queries in the text.
+            examples: which of the batch these are.
+
+        Returns:
+            float32 ``(number, example, head, query_token)``, for :meth:`average`.
+        """
+        weights = attention.float()
+        count, heads, queries, keys = weights.shape
+        steps = self._steps[start : start + queries]
+        rows = weights.new_empty((len(_ROWS), count, heads, queries))
+        flat = weights.reshape(count, heads * queries, keys)
+        masses = torch.bmm(self._kinds[examples], flat.transpose(1, 2))  # (example, kind, row)
+        rows[7:12] = masses.view(count, -1, heads, queries).transpose(0, 1)
+        torch.amax(weights, -1, out=rows[1])
+        for place, offset in ((3, 0), (4, -1), (5, 1)):
+            _take_diagonal(weights, start + offset, rows[place])
+        first, rest = weights[..., 0], rows[11]
+        rows[6] = first
+        # Sums over the rest come first and the first token's part is added, not the other way:
+        # where the first token takes nearly all, a difference would be rounding alone.
+        surprise = self._surprise(weights)  # a ln a
+        rest_surprise = surprise[..., 1:].sum(-1)
+        all_surprise = rest_surprise + surprise[..., 0]
+        away = (steps[:, None] - self._steps[None, :]).abs_()
+        away[:, 0] = 0.0
+        rest_distance = self._weigh(weights, away)
+        total = rest + first
+        torch.sub(total.log(), all_surprise.div_(total), out=rows[0])
+        torch.div(rest_distance + first * steps, total, out=rows[2])
+        torch.sub(rest.log(), rest_surprise.div_(rest), out=rows[12])
+        torch.div(rest_distance, rest, out=rows[13])
+        return rows
+
+    def average(self, rows: Tensor, mask: Mask) -> Tensor:
+        """Average rows over the query tokens that count.
+
+        Args:
+            rows: of :meth:`take_rows`, ``(number, example, head, query_token)``, of all queries.
+            mask: the layer's.
+
+        Returns:
+            float32 ``(example, head, metric)``.
+        """
+        queries = self._queries[:, None]  # (example, 1, query_token)
+        plain = _mean(rows[:9], queries)  # (number, example, head)
+        span = self._span(mask)[:, None]
+        normalized = _mean(rows[0] / span, queries & (span > 0))
+        first, second = (text[:, None] & self._pairs[:, None, None] for text in self._texts)
+        left = queries & (rows[11] > LEAST_REST)
+        found = [
+            plain[0],
+            normalized,
+            *plain[1:],
+            _mean(rows[10], first),
+            _mean(rows[9], second),
+            *_mean(rows[12:], left),
+        ]
+        return torch.stack(found, -1)
+
+    def _surprise(self, weights: Tensor) -> Tensor:
+        """``a ln a``, 0 for 0, in memory that the next call overwrites."""
+        out = self._scratch_like(weights)
+        torch.clamp_min(weights, torch.finfo(torch.float32).tiny, out=out)
+        return out.log_().mul_(weights)
+
+    def _weigh(self, weights: Tensor, factors: Tensor) -> Tensor:
+        """Sum of each row times a ``(query_token, key_token)`` of factors."""
+        if weights.shape[0] * weights.shape[1] > FEW_MAPS:
+            return torch.einsum("bhij,ij->bhi", weights, factors)
+        return torch.mul(weights, factors, out=self._scratch_like(weights)).sum(-1)
+
+    def _scratch_like(self, x: Tensor) -> Tensor:
+        if self._scratch.numel() < x.numel():
+            self._scratch = x.new_empty(x.numel())
+        return self._scratch[: x.numel()].view(x.shape)
+
+    def _span(self, mask: Mask) -> Tensor:
+        """ln of how many keys each query sees, ``(example, query_token)``."""
+        span = self._spans.get(mask)
+        if span is None:
+            longest = len(self._steps)
+            low, high = visible_range(mask, range(longest), longest)
+            seen = np.minimum(high, self._lengths[:, None]) - low
+            logs = np.log(np.maximum(seen, 1)).astype(np.float32)
+            span = self._spans.setdefault(mask, torch.from_numpy(logs).to(self._device))
+        return span
+
+
+def _pad(rows: Sequence[NDArray[np.bool_]], longest: int) -> NDArray[np.bool_]:
+    padded = np.zeros((len(rows), longest), np.bool_)
+    for place, row in enumerate(rows):
+        padded[place, : len(row)] = row
+    return padded
+
+
+def _mean(values: Tensor, counted: Tensor) -> Tensor:
+    """Mean over the query tokens that count; NaN over none.
+
+    Rows that do not count may hold anything, NaN too, so they are overwritten, not weighted.
+    """
+    return values.masked_fill(~counted, 0.0).sum(-1) / counted.sum(-1)
+
+
+def _take_diagonal(weights: Tensor, offset: int, out: Tensor) -> None:
+    """Write ``a[i, i + offset]`` of every row, 0 where there is no such key."""
+    found = weights.diagonal(offset, -2, -1)
+    start = max(-offset, 0)
+    out.zero_()
+    out[..., start : start + found.shape[-1]] = found
