@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import json
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -118,7 +119,8 @@ def load_config(model: str) -> PreTrainedConfig:
 def _explain_config(model: str, error: Exception) -> str:
     text = str(error)
     if "does not recognize" in text or "Unrecognized model" in text:
-        return f"model {model} is of a type that transformers does not know; supported: {SUPPORTED}"
+        named = _declared_type(Path(model))
+        return f"model {model}: transformers does not know {named}; supported: {SUPPORTED}"
     if "trust_remote_code" in text:
         return f"model {model} needs code of its own, which is never run; supported: {SUPPORTED}"
     if not Path(model).is_dir():
@@ -127,6 +129,15 @@ def _explain_config(model: str, error: Exception) -> str:
             f"({_first_line(error)})"
         )
     return f"model {model}: its config.json cannot be read ({_first_line(error)})"
+
+
+def _declared_type(folder: Path) -> str:
+    """What a folder's config.json calls its model, for a message."""
+    try:
+        declared = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "its type of model"
+    return f"the model type {str(declared)[:60]!r}"
 
 
 def load_tokenizer(model: str) -> PreTrainedTokenizerBase:

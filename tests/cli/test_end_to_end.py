@@ -47,7 +47,7 @@ def extract(model: Path, data: Path, out: Path, *more: object) -> Result:
 
 def test_extract_verify_info_and_slice(model: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "pairs.vault"
-    result = extract(model, data, out)
+    result = extract(model, data, out, "--id-column", "id")
     assert result.exit_code == 0, result.output
     assert "4 examples" in result.output
 
