@@ -241,15 +241,10 @@ def _parse(document: dict[str, Any]) -> Plan:
 
 def parse_receipt(value: Mapping[str, Any]) -> ShardReceipt:
     """A shard's receipt from JSON; ``ValueError`` or ``KeyError`` if it is none."""
-    size, whole, index = value["size"], value["xxh3_128"], value["index_sha256"]
-    if (
-        type(size) is not int
-        or size < 0
-        or not isinstance(whole, str)
-        or not isinstance(index, str)
-    ):
+    size, whole, tail = value["size"], value["xxh3_128"], value["tail_sha256"]
+    if type(size) is not int or size < 0 or not isinstance(whole, str) or not isinstance(tail, str):
         raise ValueError("a shard's receipt without size and digests")
-    return ShardReceipt(size, whole, index)
+    return ShardReceipt(size, whole, tail)
 
 
 def _parse_spec(value: Mapping[str, Any]) -> VaultSpec:

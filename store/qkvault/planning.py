@@ -37,7 +37,7 @@ from .errors import InputError
 from .metadata import ArrayMeta, array_document, group_document, meta_of, root_document
 from .plan import Plan, check_spec, number_buckets, plan_bytes, spec_hash
 from .records import id_hash, parse_record, record_line
-from .shards import Shard, ShardReceipt, ShardWriter, shard_tag
+from .shards import Shard, ShardReceipt, ShardWriter
 from .spec import FORMAT_VERSION, Json, Record, VaultSpec
 from .store import EXAMPLES, PLAN, REJECTS, vault_state
 
@@ -177,8 +177,7 @@ class _Planner:
 
         def open_shard(meta: ArrayMeta, number: int) -> Shard:
             path = meta.shard_path(number)
-            tag = shard_tag(self._binding, path)
-            return Shard(self._folder / path, meta.chunks_per_shard, tag, self._shards[path])
+            return Shard(self._folder / path, meta.chunks_per_shard, self._shards[path])
 
         lines = Column(meta, open_shard, Cache(16))
         for place in equal.tolist():
@@ -218,7 +217,7 @@ class _Planner:
         meta = meta_of(plan)
         for number in range(-(-chunks // per_shard)):
             path = meta.shard_path(number)
-            writer = ShardWriter(self._folder / path, per_shard, shard_tag(self._binding, path))
+            writer = ShardWriter(self._folder / path, per_shard, self._binding, path)
             try:
                 for place in range(min(per_shard, chunks - number * per_shard)):
                     start = (number * per_shard + place) * chunk
@@ -310,8 +309,7 @@ class _LineWriter:
         if place == 0:
             self._close_shard(_CHUNKS_PER_SHARD)
             path = f"{self._name}/c.{self._chunks // _CHUNKS_PER_SHARD}"
-            tag = shard_tag(self._binding, path)
-            self._writer = ShardWriter(self._folder / path, _CHUNKS_PER_SHARD, tag)
+            self._writer = ShardWriter(self._folder / path, _CHUNKS_PER_SHARD, self._binding, path)
         assert self._writer is not None
         self._writer.add([(place, self._codec.encode(np.frombuffer(chunk, np.uint8)))])
         self._chunks += 1

@@ -3,7 +3,7 @@
 ::
 
     chunk, chunk, ...   in C order of the chunks' coordinates, without gaps
-    tag                 16 bytes that bind the file to its plan and its path
+    tag                 16 bytes that bind the chunks to their plan and their path
     index               per inner chunk: offset and size, little-endian uint64 (2**64-1 twice:
     absent) crc32c              of the index, little-endian uint32
 """
@@ -40,17 +40,27 @@ class ShardReceipt:
     Attributes:
         size: bytes of the file.
         xxh3_128: of all its bytes, hexadecimal.
-        index_sha256: of the index without its checksum, hexadecimal.
+        tail_sha256: of tag and index, without the index's checksum, hexadecimal.
     """
 
     size: int
     xxh3_128: str
-    index_sha256: str
+    tail_sha256: str
 
 
-def shard_tag(binding: str, path: str) -> bytes:
-    """The 16 bytes that bind a shard to ``binding`` (a plan's hash) and its path in the vault."""
-    return hashlib.sha256(f"{binding}\n{path}".encode()).digest()[:TAG_BYTES]
+def shard_tag(binding: str, path: str, chunks: str) -> bytes:
+    """The 16 bytes before a shard's index.
+
+    A receipt holds the digest of tag and index, so that a reader who checks these few bytes knows
+    the file from every other: the same file of another run of the same plan, too, whose chunks
+    may well have the same sizes.
+
+    Args:
+        binding: the hash of the plan (of the spec, for shards of ``examples/``).
+        path: of the shard within the vault.
+        chunks: XXH3-128 of all bytes before the tag, hexadecimal.
+    """
+    return hashlib.sha256(f"{binding}\n{path}\n{chunks}".encode()).digest()[:TAG_BYTES]
 
 
 class ShardWriter:
@@ -59,10 +69,18 @@ class ShardWriter:
     Chunks are added in C order of their coordinates; those never added are absent.
     """
 
-    def __init__(self, temporary: Path, chunks: int, tag: bytes) -> None:
+    def __init__(self, temporary: Path, chunks: int, binding: str, final: str) -> None:
+        """Open the temporary file.
+
+        Args:
+            chunks: inner chunks of the shard.
+            binding: what its tag binds it to; see :func:`shard_tag`.
+            final: its path within the vault.
+        """
         self.path = temporary
         self._index: NDArray[np.uint64] = np.full((chunks, 2), ABSENT, np.uint64)
-        self._tag = tag
+        self._binding = binding
+        self._final = final
         self._size = 0
         self._hash = xxhash.xxh3_128()
         with disk.writing(temporary):
@@ -83,12 +101,13 @@ class ShardWriter:
         """Write tag and index, sync, close. ``chunks`` shortens the index to so many chunks."""
         index = self._index[:chunks].astype("<u8").tobytes()
         checksum = crc32c(index).to_bytes(_CRC_BYTES, "little")
-        self._append([self._tag, index, checksum])
+        tag = shard_tag(self._binding, self._final, self._hash.hexdigest())
+        self._append([tag, index, checksum])
         with disk.writing(self.path):
             os.fsync(self._fd)
         self.abandon()
         size = self._size + TAG_BYTES + len(index) + _CRC_BYTES
-        return ShardReceipt(size, self._hash.hexdigest(), hashlib.sha256(index).hexdigest())
+        return ShardReceipt(size, self._hash.hexdigest(), hashlib.sha256(tag + index).hexdigest())
 
     def abandon(self) -> None:
         """Close the file as it is; safe to call twice."""
@@ -108,8 +127,8 @@ class Shard:
 
     __slots__ = ("_fd", "end", "index", "path")
 
-    def __init__(self, path: Path, chunks: int, tag: bytes, receipt: ShardReceipt) -> None:
-        """Open and check size, tag, index checksum, index digest and every index entry.
+    def __init__(self, path: Path, chunks: int, receipt: ShardReceipt) -> None:
+        """Open and check size, index checksum, digest of tag and index, and every index entry.
 
         Args:
             chunks: inner chunks of a shard, as its array's metadata says.
@@ -128,12 +147,10 @@ class Shard:
         index = tail[TAG_BYTES:-_CRC_BYTES]
         if int.from_bytes(tail[-_CRC_BYTES:], "little") != crc32c(index):
             raise VaultError(f"{path} is damaged: its index does not match its checksum")
-        if tail[:TAG_BYTES] != tag:
+        if hashlib.sha256(tail[:-_CRC_BYTES]).hexdigest() != receipt.tail_sha256:
             raise VaultError(
-                f"{path} is another file of this or another vault: its tag does not match"
+                f"{path} is not the file that was committed: its tag and index are others"
             )
-        if hashlib.sha256(index).hexdigest() != receipt.index_sha256:
-            raise VaultError(f"{path} is damaged: its index is not the committed one")
         self.index: NDArray[np.uint64] = np.frombuffer(index, "<u8").reshape(chunks, 2)
         self._check_entries()
 

@@ -22,8 +22,8 @@ from .commits import (
 from .documents import sha256_hex
 from .errors import VaultError
 from .metadata import MAX_METADATA_BYTES, ArrayMeta, parse_array
-from .plan import MAX_PLAN_BYTES, Plan, VaultState, parse_plan, spec_hash
-from .shards import Shard, ShardReceipt, shard_tag
+from .plan import MAX_PLAN_BYTES, Plan, VaultState, parse_plan
+from .shards import Shard, ShardReceipt
 
 PLAN: Final = "plan.json"
 EXAMPLES: Final = "examples"
@@ -69,7 +69,6 @@ class Store:
         if manifest and (path / MANIFEST).exists():
             data = disk.read_whole(path / MANIFEST, MAX_MANIFEST_BYTES)
             self.manifest = parse_manifest(data, self.plan, f"{path / MANIFEST}")
-        self._examples_binding = spec_hash(self.plan.spec)
         self._shards: Cache[tuple[str, int], Shard] = Cache(_OPEN_SHARDS)
         self._commits: Cache[int, Commit] = Cache(_KEPT_COMMITS)
         self._chunks: Cache[tuple[str, int], Any] = Cache(_KEPT_CHUNKS, _KEPT_BYTES)
@@ -170,7 +169,7 @@ class Store:
             length = int(meta.path[1:].partition("/")[0])
             unit = self.plan.bucket(length).first_unit + number
             receipt = self.commit(unit).files[path]
-            shard = self._open_shard(meta, number, receipt, self.plan.hash)
+            shard = self._open_shard(meta, number, receipt)
         return shard
 
     def _example_shard(self, meta: ArrayMeta, number: int) -> Shard:
@@ -180,15 +179,12 @@ class Store:
             receipt = self.plan.shards.get(path)
             if receipt is None:
                 raise VaultError(f"{self.path / path} is not a file that the plan names")
-            shard = self._open_shard(meta, number, receipt, self._examples_binding)
+            shard = self._open_shard(meta, number, receipt)
         return shard
 
-    def _open_shard(
-        self, meta: ArrayMeta, number: int, receipt: ShardReceipt, binding: str
-    ) -> Shard:
+    def _open_shard(self, meta: ArrayMeta, number: int, receipt: ShardReceipt) -> Shard:
         path = meta.shard_path(number)
-        tag = shard_tag(binding, path)
-        opened = Shard(self.path / path, meta.chunks_per_shard, tag, receipt)
+        opened = Shard(self.path / path, meta.chunks_per_shard, receipt)
         return self._shards.put((meta.path, number), opened)
 
     def _check_meta(self, meta: ArrayMeta, length: int, array: str) -> None:

@@ -28,7 +28,7 @@ from .commits import (
 from .documents import canonical_bytes
 from .errors import PlanMismatch, ResourceError, UnitTaken, VaultError
 from .planning import make_folder
-from .shards import ShardReceipt, ShardWriter, shard_tag
+from .shards import ShardReceipt, ShardWriter
 from .store import Store
 from .threads import cores, pool
 from .units import Receipt, Unit, UnitBuffer
@@ -288,7 +288,7 @@ class VaultWriter:
         for path, meta in metas.items():
             final = meta.shard_path(number)
             temporary = buffer.claim.folder / path.replace("/", "-")
-            writer = ShardWriter(temporary, meta.chunks_per_shard, shard_tag(plan.hash, final))
+            writer = ShardWriter(temporary, meta.chunks_per_shard, plan.hash, final)
             try:
                 for _ in _groups(meta, len(buffer.unit.examples)):
                     writer.add(next(encoded))
