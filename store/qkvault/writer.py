@@ -193,8 +193,8 @@ class VaultWriter:
         """
         unit = buffer.unit
         metas = self._metas(unit)
-        buffer.check(metas)
         try:
+            buffer.check(metas)
             receipts = self._write_shards(buffer, metas)
             data = commit_bytes(self._store.plan, unit.id, receipts)
             file = self.path / commit_path(unit.id)
