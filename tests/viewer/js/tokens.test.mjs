@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { isByteLevel, isolate, labelTokens, prettify } from "../../../viewer/qkvault_viewer/static/js/tokens.js";
+import { isByteLevel, isolate, labelTokens, plainText, prettify } from "../../../viewer/qkvault_viewer/static/js/tokens.js";
 
 const shown = (tokens) => labelTokens(tokens).map(({ text }) => text);
 
@@ -36,4 +36,8 @@ test("markup is only text", () => {
 
 test("direction does not leak", () => {
   assert.equal(isolate("שלום"), "\u2068שלום\u2069");
+});
+
+test("running text keeps its joiners and loses its tricks", () => {
+  assert.equal(plainText("a\u202eb\u0000 می‌خواهم\n"), "a‹U+202E›b␀ می‌خواهم\n");
 });

@@ -77,7 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     texts = [(f"sentence number {n} about cats", f"its partner p{n * n}") for n in range(120)]
     make_vault(folder / "pairs", lengths=lengths, layers=(1, 4), texts=texts, seed=3)
     make_vault(folder / "causal", lengths=[14] * 3, causal=True, pairs=False, logits=0, heads=6)
-    make_vault(folder / "long", lengths=[300], head_dim=16)
+    make_vault(folder / "long", lengths=[300], layers=1, heads=48, head_dim=16)
     make_vault(folder / "bare", lengths=[14] * 2, arrays=("attention",))
     make_vault(folder / "blind", lengths=[14] * 2, arrays=("query", "key"))
     make_hostile(folder / "hostile")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    import qkvault
     from conftest import Viewer
+
+    import qkvault
 
 pytestmark = pytest.mark.browser
 
@@ -177,6 +178,11 @@ class TestLongTexts:
         viewer.hover("left", 299)
         assert viewer.page.locator("#inspector .rank").count() == 24
 
+    def test_of_a_large_layer_only_the_heads_shown_are_asked_for(self, viewer: Viewer) -> None:
+        viewer.open("?store=long&heads=7.9")
+        asked = [url.split("/attention/")[1] for url in viewer.asked if "/attention/" in url]
+        assert asked == ["encoder/0/7", "encoder/0/9"]
+
 
 class TestHostileText:
     @pytest.mark.parametrize("view", ["heads", "model&enlarged=1", "neuron&expanded=1"])
@@ -194,7 +200,7 @@ class TestHostileText:
         assert shown[5] == "␀␇␛[31m"
         assert shown[6] == "👩‍👩‍👧"
         assert shown[12] == "\ud7ff‹U+FEFF›‹U+200B›"
-        assert "<img src=x onerror=alert(1)>" in viewer.text("#corpus")
+        assert "<img src=x onerror=alert(1)>‹U+202E›evil‹U+202C›" in viewer.text("#corpus")
 
     def test_labels_stay_within_their_column(self, viewer: Viewer) -> None:
         viewer.open("?store=hostile")

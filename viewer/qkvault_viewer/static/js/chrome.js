@@ -4,6 +4,7 @@ import { ApiError } from "./api.js";
 import { makeVerdict, nameLabel } from "./corpus.js";
 import { byId, el } from "./dom.js";
 import { formatCount } from "./scale.js";
+import { plainText } from "./tokens.js";
 
 /**
  * @typedef {import("./context.js").Context} Context
@@ -13,13 +14,7 @@ import { formatCount } from "./scale.js";
 
 const THEME_KEY = "qkvault-theme";
 
-/** Take the theme from the last visit, else from the system. */
-export function startTheme() {
-  const system = matchMedia("(prefers-color-scheme: dark)");
-  const saved = localStorage.getItem(THEME_KEY);
-  document.documentElement.dataset.theme = saved ?? (system.matches ? "dark" : "light");
-}
-
+/** The choice is kept for the next visit; theme.js reads it. */
 export function switchTheme() {
   const { dataset } = document.documentElement;
   dataset.theme = dataset.theme === "dark" ? "light" : "dark";
@@ -70,17 +65,17 @@ function makeFact(name, value) {
 /** @param {Context} context */
 export function showExample({ example, vault }) {
   const facts = el("div", { class: "example-facts" },
-    el("b", { text: `#${example.index}` }), el("bdi", { text: example.id }),
+    el("b", { text: `#${example.index}` }), el("bdi", { text: plainText(example.id) }),
     el("span", { text: `${example.length} tokens` }));
-  if (example.label !== null) facts.append(makeFact("label", example.label_name ?? nameLabel(example.label, vault.gold_names)));
+  if (example.label !== null) facts.append(makeFact("label", nameLabel(example.label, vault.gold_names)));
   if (example.prediction !== null) {
-    const name = example.prediction_name ?? nameLabel(example.prediction, vault.label_names);
+    const name = nameLabel(example.prediction, vault.label_names);
     facts.append(makeFact("prediction", name + confidence(example)));
   }
   if (example.correct !== null) facts.append(makeVerdict(example.correct));
   const texts = example.text.map((text, i) => el("div", { class: "example-text" },
     el("span", { class: "tag", text: example.text.length > 1 ? "AB"[i] ?? "" : "" }),
-    el("bdi", { text, title: text })));
+    el("bdi", { text: plainText(text), title: plainText(text) })));
   if (example.text.length < 2) for (const text of texts) text.firstElementChild?.remove();
   byId("example").replaceChildren(facts, ...texts);
 }
@@ -120,6 +115,12 @@ export function showNotice(title, lines, way) {
   notice.replaceChildren(el("h2", { text: title }), ...lines.map((text) => el("p", { text })));
   if (way) notice.append(el("button", { type: "button", text: way.title, onclick: way.run }));
   notice.hidden = false;
+}
+
+/** Take away what belonged to an example that is no longer shown. */
+export function clearExample() {
+  byId("example").replaceChildren();
+  for (const id of ["toolbar", "headmap"]) byId(id).hidden = true;
 }
 
 export function hideNotice() {

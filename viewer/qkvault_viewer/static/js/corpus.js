@@ -3,6 +3,7 @@
 import { el } from "./dom.js";
 import { formatCount } from "./scale.js";
 import { isAbort } from "./api.js";
+import { plainText } from "./tokens.js";
 
 /**
  * @typedef {import("./context.js").Context} Context
@@ -18,9 +19,9 @@ const TYPING_MS = 180;
 /** @param {import("./api.js").Label} label @param {readonly string[]} names */
 export function nameLabel(label, names) {
   if (label === null) return "–";
-  if (typeof label === "number" && Number.isInteger(label) && names[label]) return names[label];
+  if (typeof label === "number" && Number.isInteger(label) && names[label]) return plainText(names[label]);
   if (typeof label === "number" && !Number.isInteger(label)) return label.toFixed(2);
-  return String(label);
+  return plainText(String(label));
 }
 
 /** @param {boolean | null} correct */
@@ -156,7 +157,7 @@ export class Corpus {
   /** @param {Row} row @param {import("./api.js").Vault} vault */
   makeRow(row, vault) {
     const facts = el("span", { class: "row-facts" },
-      el("span", { class: "row-id", text: row.id }),
+      el("span", { class: "row-id", text: plainText(row.id) }),
       el("span", { class: "row-length", text: `${row.length} tokens` }));
     if (row.label !== null || row.prediction !== null) {
       const label = nameLabel(row.label, vault.gold_names);
@@ -166,7 +167,7 @@ export class Corpus {
     }
     return el("div", {
       class: "row", role: "option", id: `row-${row.index}`, "data-index": row.index, "aria-selected": "false",
-    }, ...row.text.map((text) => el("bdi", { class: "row-text", text })), facts);
+    }, ...row.text.map((text) => el("bdi", { class: "row-text", text: plainText(text) })), facts);
   }
 
   /** @param {number} example */

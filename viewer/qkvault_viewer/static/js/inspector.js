@@ -8,7 +8,7 @@ import { fillLabel, isolate } from "./tokens.js";
 /**
  * @typedef {import("./context.js").Context} Context
  * @typedef {import("./state.js").Focus} Focus
- * @typedef {{say: (text: string) => void}} Acts
+ * @typedef {{say: (text: string) => void, reveal: (focus: Focus) => void}} Acts
  * @typedef {object} Numbers of one token with its partners
  * @property {Focus} focus
  * @property {number[]} heads
@@ -65,7 +65,7 @@ export class Inspector {
     root.replaceChildren(el("header", {}, el("h2", { text: "Inspector" })), this.title, this.about,
       this.table, this.rest, this.split);
     this.table.addEventListener("pointerover", (event) => this.pointed(event));
-    this.table.addEventListener("click", (event) => this.pointed(event));
+    this.table.addEventListener("click", (event) => this.clicked(event));
     this.round = 0;
     /** @type {Numbers | null} */
     this.numbers = null;
@@ -195,6 +195,13 @@ export class Inspector {
   pointed(event) {
     const row = /** @type {Element} */ (event.target).closest(".rank");
     if (row instanceof HTMLElement) this.choose(Number(row.dataset.token));
+  }
+
+  /** Bring the token of a row into sight. @param {Event} event */
+  clicked(event) {
+    const row = /** @type {Element} */ (event.target).closest(".rank");
+    if (!(row instanceof HTMLElement) || !this.numbers) return;
+    this.acts.reveal({ side: this.numbers.focus.side === "left" ? "right" : "left", token: Number(row.dataset.token) });
   }
 
   /** One pair of tokens: its weight in each head, and in words. @param {number} token */

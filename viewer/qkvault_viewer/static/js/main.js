@@ -1,7 +1,9 @@
 /** The page: one state, the parts that draw it, and the acts that change it. */
 
 import { Api, ApiError, isAbort } from "./api.js";
-import { hideNotice, fillStores, showError, showExample, showMissing, showTop, startTheme, switchTheme } from "./chrome.js";
+import {
+  clearExample, fillStores, hideNotice, showError, showExample, showMissing, showTop, switchTheme,
+} from "./chrome.js";
 import { fillHelp, listen } from "./commands.js";
 import { makeContext } from "./context.js";
 import { Corpus } from "./corpus.js";
@@ -57,7 +59,6 @@ class Page {
   }
 
   async start() {
-    startTheme();
     const commands = makeCommands(this);
     const help = /** @type {HTMLDialogElement} */ (byId("help"));
     fillHelp(help, commands);
@@ -165,6 +166,7 @@ class Page {
       await this.update(state);
       return;
     }
+    clearExample();
     const lost = error instanceof ApiError && error.status === 404;
     showError(error, lost
       ? { title: "Open the first example", run: () => this.store.set({ store: "", example: 0, stack: "", layer: null }) }
@@ -182,6 +184,14 @@ class Page {
     this.views[context.state.view].focus(focus, context.locked);
     clearTimeout(this.hovering);
     this.hovering = setTimeout(() => void this.inspect(context), HOVER_MS);
+  }
+
+  /** Bring a token into sight. @param {Focus} focus */
+  reveal(focus) {
+    const { context } = this;
+    if (!context) return;
+    const at = (focus.side === "left" ? context.rows : context.columns).indexOf(focus.token);
+    if (at >= 0) this.views[context.state.view].columns.reveal(at);
   }
 
   /** @param {Context} context */

@@ -11,7 +11,7 @@ import { drawnAs } from "./views/model.js";
  * @typedef {import("./context.js").Context} Context
  * @typedef {{store: import("./state.js").Store, context: Context | null,
  *   vault: import("./api.js").Vault | null, corpus: import("./corpus.js").Corpus,
- *   hover: (focus: Focus | null) => void, toggleTheme: () => void}} Page
+ *   hover: (focus: Focus | null) => void, reveal: (focus: Focus) => void, toggleTheme: () => void}} Page
  */
 
 export class Navigation {
@@ -34,6 +34,7 @@ export class Navigation {
     this.enlarge = (/** @type {number} */ layer, /** @type {number} */ head) => set({ layer, head, enlarged: true });
     this.close = () => set({ enlarged: false, locked: null });
     this.allHeads = () => set({ heads: null });
+    this.reveal = (/** @type {Focus} */ focus) => page.reveal(focus);
     this.say = (/** @type {string} */ text) => { byId("live").textContent = text; };
     this.open = this.open.bind(this);
     this.step = this.step.bind(this);
@@ -152,6 +153,18 @@ export class Navigation {
     byId("search").focus();
   }
 
+  /** @param {KeyboardEvent} event */
+  turnTab(event) {
+    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!by) return;
+    event.preventDefault();
+    const tabs = [...byId("tabs").children].filter((tab) => tab instanceof HTMLElement);
+    const at = tabs.findIndex((tab) => tab.dataset.view === this.page.store.state.view);
+    const next = tabs[(at + by + tabs.length) % tabs.length];
+    next.focus();
+    next.click();
+  }
+
   /** Listen to the controls of the top bar. */
   wire() {
     const help = /** @type {HTMLDialogElement} */ (byId("help"));
@@ -165,6 +178,7 @@ export class Navigation {
       const tab = /** @type {Element} */ (event.target).closest("[data-view]");
       if (tab instanceof HTMLElement) this.set({ view: /** @type {ViewName} */ (tab.dataset.view) });
     });
+    byId("tabs").addEventListener("keydown", (event) => this.turnTab(event));
     const jump = /** @type {HTMLInputElement} */ (byId("jump"));
     jump.addEventListener("change", () => {
       const last = (this.page.vault?.examples ?? 1) - 1;

@@ -5,7 +5,7 @@ import { el, isDark, sizeCanvas, themeColour } from "./dom.js";
 import {
   divide, drawCells, drawMasked, drawScore, drawWeight, frameCells, pictureOf, select,
 } from "./neuroncells.js";
-import { css, formatSigned } from "./scale.js";
+import { css, formatSigned, formatWeight } from "./scale.js";
 import { isolate } from "./tokens.js";
 
 /**
@@ -150,6 +150,7 @@ export class NeuronColumns {
     const most = columns.reduce((high, key) => Math.max(high, Math.abs(scores[key]) || 0), 1e-6);
     const strongest = weights ? columns.reduce((high, key) => Math.max(high, weights[key]), 0) : 1;
     const full = strongest > 0.25 ? 1 : Math.max(1e-6, strongest);
+    this.sayScale(weights ? full : 1);
     frameCells(target, spans.query, from, rowHeight, inks.ink, 1.5);
     for (let at = first; at < last; at += 1) {
       const key = columns[at];
@@ -164,6 +165,12 @@ export class NeuronColumns {
         this.drawLink(target, style, from, y(at), weights[key]);
       }
     }
+  }
+
+  /** Tell what a full bar is, where it is not 1. @param {number} full */
+  sayScale(full) {
+    const title = this.heading.lastElementChild;
+    if (title) title.textContent = full === 1 ? "softmax" : `softmax to ${formatWeight(full)}`;
   }
 
   /**
@@ -203,9 +210,12 @@ export class NeuronColumns {
     target.strokeStyle = inks.ink;
     target.lineWidth = 1;
     target.globalAlpha = 0.55;
+    const { scrollTop, clientHeight } = this.columns.element;
+    const bottom = Math.min(clientHeight + 2, this.columns.contentHeight - PAD - scrollTop);
+    const top = Math.max(-2, PAD - scrollTop);
     for (const span of [spans.query, spans.key, spans.product]) {
       const wide = span.width / vectors.dimensions;
-      target.strokeRect(span.x + dimension * wide, 0, wide, this.columns.element.clientHeight);
+      target.strokeRect(span.x + dimension * wide, top, wide, bottom - top);
     }
     target.globalAlpha = 1;
   }

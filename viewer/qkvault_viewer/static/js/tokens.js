@@ -115,6 +115,17 @@ export function labelTokens(tokens) {
   return tokens.map((token) => prettify(token, byteLevel));
 }
 
+const UNSAFE = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+
+/**
+ * Running text with its control and direction characters named: they could make it read otherwise
+ * than it is. Joiners and spaces stay.
+ * @param {string} text
+ */
+export function plainText(text) {
+  return text.replace(UNSAFE, nameInvisible);
+}
+
 /**
  * Wrap text so that its direction cannot leak into what stands beside it (Unicode FSI … PDI).
  * @param {string} text

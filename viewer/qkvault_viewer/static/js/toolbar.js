@@ -80,6 +80,7 @@ export class Toolbar {
     this.patches = el("div", { class: "patches", role: "group", "aria-label": "Heads; double-click shows one alone" });
     this.every = el("button", { class: "every", type: "button", text: "All", title: "Show all heads (a)", onclick: () => acts.allHeads() });
     this.headsRow = el("div", { class: "menu heads-menu" }, el("span", { class: "menu-title", text: "Heads" }), this.patches, this.every);
+    this.root = root;
     root.replaceChildren(this.stack.element, this.layer.element, this.head.element, this.headsRow,
       this.expand.element, this.draw.element, this.filter.element);
   }
@@ -88,6 +89,7 @@ export class Toolbar {
   show(context, drawn) {
     const { state, stack, vault } = context;
     const { view } = state;
+    this.root.hidden = false;
     this.stack.element.hidden = vault.stacks.length < 2;
     this.stack.fill(vault.stacks.map(({ name }) => ({ value: name, title: STACK_TITLES[name] ?? name })), stack.name);
     this.layer.element.hidden = view === "model";

@@ -12,6 +12,8 @@ import { headColour } from "../scale.js";
  * @typedef {{hover: (focus: Focus | null) => void, pick: (focus: Focus) => void}} Acts
  */
 
+const WHOLE_LAYER_BYTES = 4 << 20;
+
 export class HeadView {
   /** Arrays of the vault without which there is nothing to see. @type {readonly string[]} */
   static needs = ["attention"];
@@ -31,17 +33,32 @@ export class HeadView {
     this.focused = null;
   }
 
+  /**
+   * Maps of the heads switched on: the whole layer in one request, so that heads come and go at once;
+   * head by head where the layer would be large.
+   * @param {Context} context
+   * @param {AbortSignal} signal
+   * @returns {Promise<import("../linelayer.js").HeadMap[]>}
+   */
+  async loadMaps({ vault, example, stack, layer, heads }, signal) {
+    const path = `attention/${stack.name}/${layer}`;
+    const size = example.length ** 2;
+    const dark = isDark();
+    const whole = stack.heads * size <= WHOLE_LAYER_BYTES;
+    const frames = await Promise.all((whole ? [path] : heads.map((head) => `${path}/${head}`))
+      .map((each) => this.api.frames(vault, example.index, each, signal)));
+    return heads.map((head, n) => ({
+      codes: /** @type {Uint8Array} */ (frames[whole ? 0 : n][0].data),
+      offset: whole ? head * size : 0,
+      stride: example.length,
+      colour: headColour(head, dark),
+    }));
+  }
+
   /** @param {Context} context @param {AbortSignal} signal */
   async show(context, signal) {
-    const { vault, example, stack, layer, heads, rows, columns } = context;
-    const path = `attention/${stack.name}/${layer}`;
-    const [frame] = await this.api.frames(vault, example.index, path, signal);
-    const codes = /** @type {Uint8Array} */ (frame.data);
-    const [, queries, keys] = frame.shape;
-    const dark = isDark();
-    const maps = heads.map((head) => ({
-      codes, offset: head * queries * keys, stride: keys, colour: headColour(head, dark),
-    }));
+    const { example, rows, columns } = context;
+    const maps = await this.loadMaps(context, signal);
     const { element } = this.columns;
     this.columns.lay({
       labels: context.labels,

@@ -45,6 +45,7 @@ export class ModelView {
     this.enlarged = new Enlarged(api, {
       close: acts.close, openIn: acts.openIn, hover: acts.hover, pick: acts.pick,
     });
+    this.columns = this.enlarged.columns;
     root.append(this.surface, this.caption, this.enlarged.element);
     /** @type {{depth: number, head: number} | null} */
     this.hovered = null;
