@@ -24,6 +24,7 @@ VECTOR_CHUNK: Final = 128 * KIB
 THUMBNAIL_CHUNK: Final = 4 * MIB
 UNIT_BYTES: Final = 128 * MIB
 CHUNKS_PER_SHARD: Final = 4096
+_METRIC_ROWS: Final = 16
 EXAMPLE_ROWS_PER_CHUNK: Final = 16384
 RECORD_BYTES_PER_CHUNK: Final = 64 * KIB
 
@@ -92,7 +93,7 @@ def plan_bucket(spec: VaultSpec, length: int, rows: int, compress: bool) -> list
         while per_unit % group:
             group //= 2
         name = path.rpartition("/")[2]
-        if name == "logits":
+        if path == "logits":
             group = per_unit
         plans.append(
             ArrayPlan(
@@ -115,20 +116,30 @@ def stored_dtype(spec: VaultSpec, name: str) -> str:
         return DTYPES[spec.precision]
     if name == "thumbnail":
         return "uint8"
-    if name == "logits" or spec.precision == "float32":
+    if name in ("logits", "metrics") or spec.precision == "float32":
         return "float32"
     return "float16"
 
 
 def array_paths(spec: VaultSpec) -> list[str]:
     """Paths of a bucket's arrays within its group, in the order they are written."""
-    paths = []
-    for stack in spec.stacks:
-        for name in spec.arrays:
-            paths.append(f"{stack.name}/{name}")
-            if name == "attention":
-                paths.append(f"{stack.name}/thumbnail")
+    names = stored_names(spec)
+    paths = [f"{stack.name}/{name}" for stack in spec.stacks for name in names]
     return [*paths, "logits"] if spec.logits else paths
+
+
+def stored_names(spec: VaultSpec) -> list[str]:
+    """Names of a stack's arrays, in the order they are written."""
+    first: list[str] = [name for name in spec.arrays if name == "attention"]
+    if first or spec.attention == "derived":
+        first.append("thumbnail")
+    rest = [name for name in spec.arrays if name != "attention"]
+    return [*first, *rest, "metrics"] if spec.metrics else [*first, *rest]
+
+
+def is_column(array: str) -> bool:
+    """Whether an array (by its path in a bucket) has no token axes: logits and metrics."""
+    return array.rpartition("/")[2] in ("logits", "metrics")
 
 
 def row_shape(spec: VaultSpec, path: str, length: int) -> tuple[int, ...]:
@@ -145,6 +156,7 @@ def row_shape(spec: VaultSpec, path: str, length: int) -> tuple[int, ...]:
         "query": (layers, stack.heads, length, stack.head_dim),
         "key": (layers, stack.key_heads, length, stack.head_dim),
         "value": (layers, stack.key_heads, length, stack.value_dim),
+        "metrics": (layers, stack.heads, len(spec.metrics)),
     }[name]
 
 
@@ -156,8 +168,8 @@ def _row_chunk(spec: VaultSpec, path: str, shape: tuple[int, ...]) -> tuple[int,
     """Chunk that a row would like: (rows, ...)."""
     name = path.rpartition("/")[2]
     item = _itemsize(stored_dtype(spec, name))
-    if name == "logits":
-        return (1, *shape)
+    if is_column(path):
+        return (_METRIC_ROWS, *shape)
     layers, heads, tokens, width = shape
     if name == "thumbnail":
         kept = _largest_divisor(layers, THUMBNAIL_CHUNK // (heads * tokens * width * item))
@@ -196,7 +208,7 @@ def _rows_per_unit(
     limit = max(1, UNIT_BYTES // row_bytes)
     group = 1
     for path, shape in shapes.items():
-        if path == "logits":
+        if is_column(path):
             continue
         step, *chunk = chunks[path]
         group = max(group, step)
@@ -228,6 +240,7 @@ def row_dims(name: str) -> tuple[str, ...]:
         "query": ("layer", "head", "query_token", "head_dim"),
         "key": ("layer", "key_head", "key_token", "head_dim"),
         "value": ("layer", "key_head", "key_token", "value_dim"),
+        "metrics": ("layer", "head", "metric"),
         "logits": ("class",),
     }[name]
 
@@ -238,6 +251,8 @@ def _attributes(spec: VaultSpec, path: str) -> dict[str, Json]:
         return {"label_names": list(spec.label_names)}
     stack = next(stack for stack in spec.stacks if stack.name == stack_name)
     attributes: dict[str, Json] = {"layers": list(stack.layers)}
+    if name == "metrics":
+        return {**attributes, "metrics": list(spec.metrics)}
     attributes["encoding"] = encoding_of(spec, name)
     if name in ("query", "key"):
         attributes["scaling"] = list(stack.scaling)
@@ -285,8 +300,8 @@ def stack_of(spec: VaultSpec, name: str) -> Stack:
 
 
 def is_kept(spec: VaultSpec, name: str) -> bool:
-    """Whether the vault keeps the array; thumbnails go with attention."""
-    return ("attention" if name == "thumbnail" else name) in spec.arrays
+    """Whether the vault stores the array; thumbnails go with attention, stored or derived."""
+    return name in stored_names(spec)
 
 
 def _itemsize(dtype: str) -> int:

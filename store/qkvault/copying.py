@@ -16,10 +16,11 @@ import numpy as np
 
 from .arrays import copy_codes
 from .blocks import BlockReader
-from .chunks import array_paths
+from .chunks import array_paths, is_column
 from .corpus import head_places, layer_places
 from .errors import InputError, MissingArray, OutOfRange
 from .precision import MAX_ERROR, decode_attention, encode_attention
+from .recipe import pick_heads
 from .selection import example_indices
 from .spec import ARRAYS, PRECISIONS, VaultSpec
 from .store import vault_state
@@ -65,6 +66,20 @@ class Part:
     stacks: dict[str, _StackPart]
     spec: VaultSpec
 
+    @property
+    def whole(self) -> bool:
+        """Whether it is all of the source, unchanged and in order."""
+        source = self.source.spec
+        return (
+            len(self.examples) == len(self.source)
+            and bool((np.diff(self.examples) == 1).all())
+            and self.spec.stacks == source.stacks
+            and (self.spec.arrays, self.spec.precision) == (source.arrays, source.precision)
+            and all(
+                list(part.heads) == list(range(part.stack.heads)) for part in self.stacks.values()
+            )
+        )
+
 
 def copy(
     source: Vault | Path | str,
@@ -100,7 +115,11 @@ def copy(
     """
     vault = source if isinstance(source, Vault) else Vault(source)
     part = choose_part(vault, examples, layers, heads, arrays, precision)
-    folder = Path(path)
+    return copy_part(part, Path(path), compress=compress, progress=progress)
+
+
+def copy_part(part: Part, folder: Path, *, compress: bool, progress: Progress | None) -> Vault:
+    """Copy what was chosen; errors are those of :func:`copy`."""
     if vault_state(folder) == "unfinished":
         writer = resume(folder, part.spec.identity)
     else:
@@ -138,6 +157,8 @@ def choose_part(
         stacks=tuple(part.stack for part in stacks.values()),
         arrays=chosen,
         precision=kept,
+        attention=vault.spec.attention if {"query", "key"} <= set(chosen) else "stored",
+        derived_error=vault.spec.derived_error if kept == vault.spec.precision else None,
         identity={**vault.spec.identity, "copy": _identity(vault, indices, layers, heads)},
         provenance={**vault.spec.provenance, "copy": _origin(vault, stacks, kept)},
     )
@@ -158,6 +179,7 @@ def _stack_part(
         stack,
         layers=tuple(stack.layers[place] for place in layer_at),
         scaling=tuple(stack.scaling[place] for place in layer_at),
+        recipe=tuple(pick_heads(stack.recipe[place], head_at) for place in layer_at),
         heads=len(head_at),
         key_heads=len(head_at) // per_key_head,
     )
@@ -255,9 +277,8 @@ def fill(buffer: UnitBuffer, part: Part) -> None:
         rows = places[at, 1].astype(np.int64)
         for path in array_paths(part.spec):
             target = buffer.arrays[path]
-            if path == "logits":
-                for place, row in zip(at.tolist(), rows.tolist(), strict=True):
-                    target[place] = part.source.logits(length, row)
+            if is_column(path):
+                _copy_column(part, length, path, rows, target, at)
                 continue
             codes = _read(part, length, path, rows)
             if codes.dtype != target.dtype:
@@ -265,6 +286,21 @@ def fill(buffer: UnitBuffer, part: Part) -> None:
             tokens = min(codes.shape[3], target.shape[3])
             width = tokens if path.endswith(_SQUARE) else target.shape[4]
             target[at, :, :, :tokens, :width] = codes[:, :, :, :tokens, :width]
+
+
+def _copy_column(
+    part: Part,
+    length: int,
+    path: str,
+    rows: NDArray[np.int64],
+    target: NDArray[Any],
+    at: NDArray[np.intp],
+) -> None:
+    column = part.source.store.column(length, path)
+    chosen = part.stacks.get(path.partition("/")[0])
+    for place, row in zip(at.tolist(), rows.tolist(), strict=True):
+        values = column.row(row)
+        target[place] = values if chosen is None else values[chosen.layers][:, chosen.heads]
 
 
 def _read(part: Part, length: int, path: str, rows: NDArray[np.int64]) -> NDArray[Any]:

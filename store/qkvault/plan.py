@@ -6,9 +6,10 @@ from bisect import bisect_right
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from .chunks import array_paths, group_name
+from .chunks import array_paths, group_name, row_shape
 from .documents import canonical_bytes, seal, sha256_hex, unseal
 from .errors import InputError, VaultError
+from .recipe import check_recipe, parse_recipe, recipe_document
 from .shards import ShardReceipt
 from .spec import ARRAYS, FORMAT_VERSION, PRECISIONS, STACKS, Json, Stack, VaultSpec
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 MAX_PLAN_BYTES: Final = 16 << 20
 _MAX_SIZE: Final = 1 << 24
+_MAX_METRICS: Final = 256
 
 EXAMPLE_ARRAYS: Final = ("place", "offset", "records", "id_hash", "id_row")
 
@@ -93,8 +95,8 @@ class Plan:
         number = unit - bucket.first_unit
         paths = []
         for array in array_paths(self.spec):
-            axes = 2 if array == "logits" else 5
-            key = ".".join(["c", str(number), *["0"] * (axes - 1)])
+            axes = len(row_shape(self.spec, array, bucket.length))
+            key = ".".join(["c", str(number), *["0"] * axes])
             paths.append(f"{group_name(bucket.length)}/{array}/{key}")
         return paths
 
@@ -150,9 +152,18 @@ def spec_document(spec: VaultSpec) -> dict[str, Json]:
     """A spec as JSON."""
     return {
         "stacks": [
-            {**asdict(s), "layers": list(s.layers), "scaling": list(s.scaling)} for s in spec.stacks
+            {
+                **asdict(stack),
+                "layers": list(stack.layers),
+                "scaling": list(stack.scaling),
+                "recipe": recipe_document(stack.recipe),
+            }
+            for stack in spec.stacks
         ],
         "arrays": list(spec.arrays),
+        "attention": spec.attention,
+        "derived_error": spec.derived_error,
+        "metrics": list(spec.metrics),
         "precision": spec.precision,
         "logits": spec.logits,
         "label_names": list(spec.label_names),
@@ -174,7 +185,8 @@ def check_spec(spec: VaultSpec) -> None:
     """
     try:
         _check_spec(spec)
-    except (ValueError, TypeError) as error:
+        spec_hash(spec)  # what is no JSON has none
+    except (ValueError, TypeError, RecursionError) as error:
         raise InputError(f"the vault's spec cannot be used: {error}") from None
 
 
@@ -194,6 +206,23 @@ def _check_spec(spec: VaultSpec) -> None:
         raise ValueError(f"{len(spec.label_names)} label names for {spec.logits} logits")
     for stack in spec.stacks:
         _check_stack(stack)
+    if not all(isinstance(name, str) and name for name in spec.metrics):
+        raise ValueError("a metric's name is not text")
+    if len(set(spec.metrics)) != len(spec.metrics) or len(spec.metrics) > _MAX_METRICS:
+        raise ValueError(f"{len(spec.metrics)} metrics, or one twice")
+    if spec.attention == "derived":
+        _check_derived(spec)
+    elif spec.attention != "stored":
+        raise ValueError(f"attention {spec.attention!r} is neither stored nor derived")
+
+
+def _check_derived(spec: VaultSpec) -> None:
+    if "attention" in spec.arrays or not {"query", "key"} <= set(spec.arrays):
+        raise ValueError(f"derived attention needs queries and keys alone, not {spec.arrays!r}")
+    for stack in spec.stacks:
+        for layer, recipe in zip(stack.layers, stack.recipe, strict=True):
+            if recipe.unknown is not None:
+                raise ValueError(f"attention of layer {layer} is not derivable: {recipe.unknown}")
 
 
 def _check_stack(stack: Stack) -> None:
@@ -212,6 +241,10 @@ def _check_stack(stack: Stack) -> None:
         raise ValueError("a scaling is not a number")
     if type(stack.causal) is not bool:
         raise ValueError("causal is neither true nor false")
+    if len(stack.recipe) != len(stack.layers):
+        raise ValueError(f"{len(stack.recipe)} recipes for {len(stack.layers)} layers")
+    for recipe in set(stack.recipe):
+        check_recipe(recipe, stack.heads, stack.causal)
 
 
 def _parse(document: dict[str, Any]) -> Plan:
@@ -256,6 +289,9 @@ def _parse_spec(value: Mapping[str, Any]) -> VaultSpec:
         label_names=tuple(value["label_names"]),
         identity=dict(value["identity"]),
         provenance=dict(value["provenance"]),
+        attention=value.get("attention", "stored"),
+        derived_error=value.get("derived_error"),
+        metrics=tuple(value.get("metrics", ())),
     )
 
 
@@ -269,6 +305,7 @@ def _parse_stack(value: Mapping[str, Any]) -> Stack:
         value_dim=value["value_dim"],
         causal=value["causal"],
         scaling=tuple(value["scaling"]),
+        recipe=parse_recipe(value["recipe"]) if "recipe" in value else (),
     )
 
 

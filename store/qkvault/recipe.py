@@ -19,7 +19,7 @@ denominator); Beltagy et al. 2020, section 3.1 (windows).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
@@ -102,6 +102,18 @@ class Recipe:
 def default_recipe(layers: int, causal: bool) -> tuple[Recipe, ...]:
     """Recipes of a stack that states none: the plain softmax over all keys, or those not after."""
     return (Recipe(Mask(causal=causal)),) * layers
+
+
+def pick_heads(recipe: Recipe, heads: Sequence[int]) -> Recipe:
+    """The recipe of some of a layer's heads, numbered anew in the order given."""
+    slopes, bias, sinks = recipe.slopes, recipe.bias, recipe.sinks
+    if slopes is not None:
+        slopes = tuple(slopes[head] for head in heads)
+    if bias is not None:
+        bias = replace(bias, values=tuple(bias.values[head] for head in heads))
+    if sinks is not None:
+        sinks = replace(sinks, values=tuple(sinks.values[head] for head in heads))
+    return replace(recipe, slopes=slopes, bias=bias, sinks=sinks)
 
 
 def recipe_document(recipes: Sequence[Recipe]) -> dict[str, Any]:

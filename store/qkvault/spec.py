@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
+from .recipe import Recipe, default_recipe
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -23,6 +25,8 @@ DEFAULT_PRECISION: Final[Precision] = "uint16"
 
 ArrayName = Literal["attention", "query", "key", "value"]
 ARRAYS: Final[tuple[ArrayName, ...]] = ("attention", "query", "key", "value")
+
+AttentionSource = Literal["stored", "derived"]
 
 StackName = Literal["encoder", "decoder", "cross"]
 STACKS: Final[tuple[StackName, ...]] = ("encoder", "decoder", "cross")
@@ -45,6 +49,8 @@ class Stack:
         value_dim: width of one value vector.
         causal: whether a token attends only to itself and to tokens before it.
         scaling: per layer, the factor that multiplies query·key before softmax.
+        recipe: per layer, what else makes attention of queries and keys; the plain softmax over the
+            keys that ``causal`` leaves, where none is given.
     """
 
     name: StackName
@@ -55,6 +61,12 @@ class Stack:
     value_dim: int
     causal: bool
     scaling: tuple[float, ...]
+    recipe: tuple[Recipe, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.recipe:
+            recipe = default_recipe(len(self.layers), self.causal)
+            object.__setattr__(self, "recipe", recipe)
 
 
 @dataclass(frozen=True)
@@ -95,6 +107,12 @@ class VaultSpec:
     Attributes:
         stacks: the attention runs that are kept.
         arrays: which of :data:`ARRAYS` are kept; thumbnails go with attention.
+        attention: ``derived`` where attention is not among ``arrays`` but follows from queries and
+            keys, which are; thumbnails are then kept too.
+        derived_error: the largest difference between derived attention and the model's own that was
+            met when the vault was planned; None where it was not measured.
+        metrics: names of the numbers kept per example, layer and head, such as
+            :data:`qkvault.METRICS`; none where there are none.
         precision: how attention is kept; queries, keys and values are float32 under ``float32``,
             float16 otherwise.
         logits: number of outputs of the classification head; 0 where the model has none.
@@ -113,3 +131,6 @@ class VaultSpec:
     label_names: tuple[str, ...]
     identity: Mapping[str, Json]
     provenance: Mapping[str, Json] = field(default_factory=dict)
+    attention: AttentionSource = "stored"
+    derived_error: float | None = None
+    metrics: tuple[str, ...] = ()

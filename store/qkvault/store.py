@@ -8,7 +8,7 @@ from typing import Any, Final
 from . import disk
 from .arrays import Column, RowReader
 from .cache import Cache
-from .chunks import array_paths, group_name, max_error, row_shape, stack_of, stored_dtype
+from .chunks import array_paths, group_name, is_column, max_error, row_shape, stack_of, stored_dtype
 from .commits import (
     MANIFEST,
     MAX_COMMIT_BYTES,
@@ -87,15 +87,19 @@ class Store:
             reader = self._readers.setdefault((length, array), made)
         return reader
 
-    def logits(self, length: int) -> Column:
-        """Reader of a bucket's logits."""
-        path = f"{group_name(length)}/logits"
+    def column(self, length: int, array: str) -> Column:
+        """Reader of a bucket's array without token axes: ``logits``, ``encoder/metrics``."""
+        path = f"{group_name(length)}/{array}"
         column = self._columns.get(path)
         if column is None:
             meta = self.meta(path)
-            self._check_meta(meta, length, "logits")
+            self._check_meta(meta, length, array)
             column = self._columns.setdefault(path, Column(meta, self._unit_shard, self._chunks))
         return column
+
+    def logits(self, length: int) -> Column:
+        """Reader of a bucket's logits."""
+        return self.column(length, "logits")
 
     def examples(self, name: str) -> Column:
         """Reader of ``place``, ``offset``, ``records``, ``id_hash`` or ``id_row``."""
@@ -143,8 +147,13 @@ class Store:
         Raises:
             VaultError: it is missing or is not the one that was committed.
         """
-        meta = self.logits(length).meta if array == "logits" else self.rows(length, array).meta
-        return self._unit_shard(meta, number)
+        return self._unit_shard(self.array_meta(length, array), number)
+
+    def array_meta(self, length: int, array: str) -> ArrayMeta:
+        """Metadata of a bucket's array, checked against the plan."""
+        if is_column(array):
+            return self.column(length, array).meta
+        return self.rows(length, array).meta
 
     def example_shard(self, name: str, number: int) -> Shard:
         """A shard of ``place``, ``offset``...; as :meth:`unit_shard`."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .chunks import is_column
 from .errors import InputError
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class UnitBuffer:
 def _holes(path: str, values: NDArray[Any]) -> NDArray[np.intp]:
     """Rows whose first token holds nothing in some layer and head."""
     name = path.rpartition("/")[2]
-    first = values if name == "logits" else values[:, :, :, 0]
+    first = values if is_column(path) else values[:, :, :, 0]
     if values.dtype.kind == "f":
         empty = np.isnan(first).all(axis=-1)
     elif name in ("attention", "thumbnail"):

@@ -48,13 +48,19 @@ class Vault:
         """Open a vault.
 
         Args:
-            path: the folder.
+            path: the folder, or an export in one HDF5 file.
             partial: accept an unfinished vault; what is not finished raises when touched.
 
         Raises:
             VaultError: missing, not a vault, damaged, of another format, or unfinished.
         """
-        self._attach(Store(Path(path)))
+        folder = Path(path)
+        if folder.is_file():
+            from .hdf5_store import Hdf5Store
+
+            self._attach(Hdf5Store(folder))
+            return
+        self._attach(Store(folder))
         if not self.complete and not partial:
             raise VaultError(
                 f"{self.path} is unfinished; run the same extraction again to go on with it"

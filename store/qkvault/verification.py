@@ -234,12 +234,9 @@ class _Verifier:
         if not self._placed:
             self._check_bytes(file, receipt)
             return
-        column = array == "logits"
-        reader = (
-            self._store.logits(bucket.length) if column else self._store.rows(bucket.length, array)
-        )
+        meta = self._store.array_meta(bucket.length, array)
         examples: NDArray[np.int64] = np.array(self._examples([unit]), np.int64)
-        for reason, touched in check_shard(self._vault, shard, reader.meta, array, examples):
+        for reason, touched in check_shard(self._vault, shard, meta, array, examples):
             self._note(file, reason, touched)
         if file not in self._damaged:
             self._check_bytes(file, receipt)

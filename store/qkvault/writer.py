@@ -262,15 +262,8 @@ class VaultWriter:
         return commit
 
     def _metas(self, unit: Unit) -> dict[str, ArrayMeta]:
-        metas = {}
-        for path in self._store.bucket_arrays():
-            reader = (
-                self._store.logits(unit.length)
-                if path == "logits"
-                else self._store.rows(unit.length, path)
-            )
-            metas[path] = reader.meta
-        return metas
+        paths = self._store.bucket_arrays()
+        return {path: self._store.array_meta(unit.length, path) for path in paths}
 
     def _write_shards(
         self, buffer: UnitBuffer, metas: dict[str, ArrayMeta]
