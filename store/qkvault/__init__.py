@@ -48,7 +48,9 @@ from .spec import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from .copying import copy
     from .example import Example, StackView
+    from .exports import export
     from .heads import HeadArray
     from .metrics import METRICS, TokenRoles, head_metrics, token_roles
     from .plan import VaultState
@@ -66,8 +68,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "copy": "copying",
     "Example": "example",
     "StackView": "example",
+    "export": "exports",
     "HeadArray": "heads",
     "METRICS": "metrics",
     "TokenRoles": "metrics",
@@ -149,11 +153,13 @@ __all__ = [
     "VaultWriter",
     "VerifyReport",
     "__version__",
+    "copy",
     "create",
     "decode_attention",
     "derive_attention",
     "derive_scores",
     "encode_attention",
+    "export",
     "head_metrics",
     "make_thumbnail",
     "open",
@@ -169,7 +175,7 @@ def open(path: Path | str, *, partial: bool = False) -> Vault:
     """Open a vault for reading.
 
     Args:
-        path: the vault's folder.
+        path: the vault's folder, or an export of it in one HDF5 file.
         partial: accept an unfinished vault; what is not finished raises when touched.
 
     Raises:
