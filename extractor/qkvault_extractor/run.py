@@ -74,10 +74,10 @@ def run_units(
                 continue
             try:
                 runner.fill(buffer)
+                committer.submit(buffer)
             except BaseException:
                 buffer.claim.release()
                 raise
-            committer.submit(buffer)
     return meter.bytes
 
 
