@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from pathlib import Path
 
@@ -315,3 +316,56 @@ def test_fifty_thousand_rows(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("qkvault.table.reader.matching_rows", None)  # the answer is remembered
         assert table.rows(**asked, sort="id").total == len(expected)
+
+
+class SourceWithMetrics(SourceInMemory):
+    """Two metrics of 2 layers of 2 heads, made of the example's number."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__([make_record(f"{n}", "x", label=n % 2) for n in range(count)])
+        self.spec = dataclasses.replace(self.spec, metrics=("entropy", "max"))
+        self.asked: list[tuple] = []
+
+    def metrics(self, name, stack=None, layer=None, head=None):
+        self.asked.append((name, stack, layer, head))
+        if layer > 1:
+            raise OutOfRange(f"layer {layer} was asked for")
+        values = ((np.arange(len(self)) * 7 + layer + 10 * head) % 5).astype(np.float32)
+        values[3] = np.nan
+        return values if name == "max" else -values
+
+
+def test_head_metrics_are_columns(tmp_path: Path) -> None:
+    source = SourceWithMetrics(40)
+    table = Table(source, folder=tmp_path)
+    values = source.metrics("entropy", None, 1, 0)
+    present = [n for n in range(40) if n != 3]
+    rising = sorted(present, key=lambda n: values[n])
+    falling = sorted(present, key=lambda n: -values[n])
+    assert table.ids(sort="entropy[1,0]").tolist() == [*rising, 3]
+    assert table.ids(sort="entropy[1,0]", descending=True).tolist() == [*falling, 3]
+    high = [n for n in present if values[n] >= -1 and n % 2]
+    where = {"entropy[1,0]": {"min": -1}, "label": 1}
+    assert table.ids(where=where).tolist() == high
+    page = table.rows(where=where, sort="max[0,1]", limit=5)
+    most = source.metrics("max", None, 0, 1)
+    for row in page.rows:
+        n = row["index"]
+        assert row["metrics"] == {"max[0,1]": most[n], "entropy[1,0]": values[n]}
+    assert table.rows(where={"index": 3}, sort="max[0,1]").rows[0]["metrics"] == {"max[0,1]": None}
+    assert "metrics" not in table.rows().rows[0]
+    asked = len(source.asked)
+    table.rows(sort="max[0,1]", descending=True, cursor=None)
+    assert table.position(9, sort="max[0,1]").total == 40
+    assert len(source.asked) == asked
+    table.ids(sort="encoder.max[ 0, -1 ]")
+    assert source.asked[-1] == ("max", "encoder", 0, -1)
+
+
+def test_head_metrics_that_are_not_there(tmp_path: Path) -> None:
+    table = Table(SourceWithMetrics(10), folder=tmp_path)
+    with pytest.raises(OutOfRange, match="layer 2"):
+        table.rows(sort="max[2,0]")
+    for name in ("mean[0,0]", "max[0]", "max[a,b]", "max[0,0]x", "max[99999999999,0]"):
+        with pytest.raises(InputError, match="no column"):
+            table.rows(sort=name)

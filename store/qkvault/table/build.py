@@ -64,6 +64,15 @@ class TableSource(Protocol):
     def iter_records(self, start: int = 0) -> Iterator[Record]:
         """Every record from ``start`` on, in dataset order."""
 
+    def metrics(
+        self,
+        name: str,
+        stack: str | None = None,
+        layer: int | None = None,
+        head: int | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """A metric of one head: float32 (N,); asked for only if ``spec.metrics`` names it."""
+
     def iter_outcomes(self) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
         """Example numbers (n,) and their logits (n, C), for all examples that have them."""
 

@@ -45,7 +45,7 @@ class Condition:
 
 
 def parse_where(
-    where: Where | None, columns: Mapping[str, Column], label_names: tuple[str, ...] = ()
+    where: Where | None, find: Callable[[str], Column], label_names: tuple[str, ...] = ()
 ) -> tuple[Condition, ...]:
     """Read a filter; conditions come out in one order, so that equal filters compare equal.
 
@@ -55,7 +55,7 @@ def parse_where(
     """
     conditions = []
     for name, wanted in (where or {}).items():
-        column = find_column("length" if name in _BOUNDS else name, columns)
+        column = find("length" if name in _BOUNDS else name)
         if name in _BOUNDS:
             wanted = {_BOUNDS[name]: wanted}
         names = label_names if column.name in ("label", "prediction") else ()

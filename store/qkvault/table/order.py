@@ -87,6 +87,16 @@ class Order:
         return Order(rows, self.present, starts)
 
 
+def order_of_values(values: npt.NDArray[np.float32]) -> Order:
+    """The order by (rows,) numbers; NaN is a missing value."""
+    rows = np.argsort(values, kind="stable").astype(np.int32)
+    ordered = values[rows]
+    present = len(values) - int(np.count_nonzero(np.isnan(values)))
+    starts = np.ones(len(values), np.bool_)
+    starts[1:] = ordered[1:] != ordered[:-1]
+    return Order(rows, present, starts)
+
+
 def natural_order(count: int) -> Order:
     """The order by row number: (count,) rows, no two alike."""
     return Order(np.arange(count, dtype=np.int32), count, np.ones(count, np.bool_))

@@ -5,68 +5,32 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from .columns import Column, typed
-from .filter import Condition, Fetch, matching_mask, value_fetcher
+from .filter import Condition, Fetch, find_column, matching_mask, value_fetcher
+from .measures import Measures
 from .order import Mask, Order, Ordered, Rows, natural_order
+from .recent import Recent
 from .sorting import read_columns, read_order
 from .words import matching_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..spec import Json
+    from .build import TableSource
     from .cache import Connections
     from .terms import Search
 
 _ORDERS_LIMIT: Final = 512 * 2**20
 _MASKS_LIMIT: Final = 64 * 2**20
-_MOST_ITEMS: Final = 64
 _ROW_SQL: Final = (
     "SELECT n, id, first, second, length, label, prediction, correct, columns FROM example"
     " WHERE n IN (SELECT value FROM json_each(?))"
 )
-
-
-class _Sized(Protocol):
-    @property
-    def nbytes(self) -> int: ...
-
-
-_Item = TypeVar("_Item", bound=_Sized)
-
-
-class Recent(Generic[_Item]):
-    """What was used last, up to a number of bytes and of items.
-
-    Without a lock, which a fork could leave locked in the child: every step is one operation on a
-    dict, and the worst of a race is an item worked out twice.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._items: dict[Hashable, _Item] = {}
-
-    def get(self, key: Hashable) -> _Item | None:
-        """The item, which is now the most recent; or None."""
-        item = self._items.pop(key, None)
-        if item is not None:
-            self._items[key] = item
-        return item
-
-    def put(self, key: Hashable, item: _Item) -> _Item:
-        """Keep ``item`` and return it; the oldest items go to make room."""
-        self._items[key] = item
-        held = list(self._items.items())
-        total = sum(kept.nbytes for _, kept in held)
-        for count, (oldest, kept) in enumerate(held[:-1]):
-            if total <= self._limit and len(held) - count <= _MOST_ITEMS:
-                break
-            self._items.pop(oldest, None)
-            total -= kept.nbytes
-        return item
 
 
 class Selected:
@@ -90,9 +54,10 @@ class TableReader:
         count: rows in the table.
     """
 
-    def __init__(self, connections: Connections, count: int) -> None:
+    def __init__(self, connections: Connections, source: TableSource) -> None:
         self._connections = connections
-        self.count = count
+        self._measures = Measures(source)
+        self.count = count = len(source)
         with connections.lend() as connection:
             self.columns: dict[str, Column] = read_columns(connection, count)
         self._orders: Recent[Order] = Recent(_ORDERS_LIMIT)
@@ -103,6 +68,15 @@ class TableReader:
         """Close the file."""
         self._connections.close()
 
+    def find(self, name: str) -> Column:
+        """The column of that name, or the head metric.
+
+        Raises:
+            InputError: there is none; the message names the nearest.
+        """
+        measure = None if name in self.columns else self._measures.find(name)
+        return find_column(name, self.columns) if measure is None else measure.column
+
     def order(self, name: str) -> Order:
         """The rows sorted by a column, ascending.
 
@@ -112,6 +86,9 @@ class TableReader:
         kept = self._orders.get(name)
         if kept is not None:
             return kept
+        measure = None if name in self.columns else self._measures.find(name)
+        if measure is not None:
+            return measure.order
         order: Order | None = natural_order(self.count)
         if name != "index":
             with self._connections.lend() as connection:
@@ -153,21 +130,31 @@ class TableReader:
         name = hashlib.sha256(repr(key).encode()).hexdigest()[:12]
         return self._ordered.put(key, Ordered(order, selected.mask, selected.total, name))
 
-    def read_rows(self, rows: Rows) -> list[dict[str, Any]]:
-        """What the table shows of each row, in the order given."""
+    def read_rows(self, rows: Rows, measures: Iterable[str] = ()) -> list[dict[str, Any]]:
+        """What the table shows of each row, in the order given; with these head metrics."""
         with self._connections.lend() as connection:
             found = connection.execute(_ROW_SQL, (json.dumps(rows.tolist()),)).fetchall()
         try:
             shown = {line[0]: self._shown(*line) for line in found}
-            return [shown[row] for row in rows.tolist()]
+            found_rows = [shown[row] for row in rows.tolist()]
         except (KeyError, TypeError, ValueError) as error:
             raise sqlite3.DatabaseError(f"a row is damaged: {error!r}") from error
+        for name in measures:
+            measure = None if name in self.columns else self._measures.find(name)
+            if measure is not None:
+                for line in found_rows:
+                    line.setdefault("metrics", {})[name] = measure.value(line["index"])
+        return found_rows
 
     def _met(
         self, connection: sqlite3.Connection, conditions: tuple[Condition, ...]
     ) -> Mask | None:
         def fetch_of(name: str) -> Fetch:
-            return value_fetcher(connection, self.columns[name])
+            if name in self.columns:
+                return value_fetcher(connection, self.columns[name])
+            measure = self._measures.find(name)
+            assert measure is not None
+            return measure.value
 
         return matching_mask(conditions, self.order, fetch_of)
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from ..errors import InputError, OutOfRange, ResourceError
 from .cache import Connections, cache_folder, ensure_table
-from .filter import Where, find_column, parse_where
+from .filter import Where, parse_where
 from .reader import TableReader
 from .terms import parse_search
 
@@ -39,7 +39,8 @@ class Page:
 
     Attributes:
         rows: ``index``, ``id``, ``text`` (one or two), ``length`` (tokens), ``label``,
-            ``prediction``, ``correct`` and ``columns`` (the data's others) of each.
+            ``prediction``, ``correct`` and ``columns`` (the data's others) of each; ``metrics``
+            where head metrics were sorted by or filtered on.
         next: cursor of the page that follows; None after the last.
         total: how many rows pass the filter, on all pages.
     """
@@ -131,7 +132,8 @@ class Table:
                 with a star.
             where: column to value, list of values, ``{"min": low, "max": high}`` or None (missing);
                 ``min_length`` and ``max_length`` for the number of tokens.
-            sort: a column; ties by example, missing values last.
+            sort: a column, or a head metric such as ``entropy[3,5]`` (layer 3, head 5); ties by
+                example, missing values last.
             descending: highest first.
             cursor: ``next`` of the page before; None for the first page.
             limit: rows on the page, 1 to 10,000.
@@ -151,7 +153,7 @@ class Table:
             found = ordered.following(start, limit + 1)
             shown, more = found[:limit], len(found) > limit
             following = _write_cursor(ordered.name, int(shown[-1])) if more else None
-            return Page(reader.read_rows(shown), following, ordered.total)
+            return Page(reader.read_rows(shown, [sort, *(where or {})]), following, ordered.total)
 
         return self._ask(answer)
 
@@ -211,8 +213,8 @@ class Table:
         sort: str,
         descending: bool,
     ) -> Ordered:
-        conditions = parse_where(where, reader.columns, self._source.spec.label_names)
-        column = find_column(sort, reader.columns).name
+        conditions = parse_where(where, reader.find, self._source.spec.label_names)
+        column = reader.find(sort).name
         return reader.ordered(parse_search(query), conditions, column, descending)
 
     def _ask(self, question: Callable[[TableReader], _Answer]) -> _Answer:
@@ -237,7 +239,7 @@ class Table:
                 path = ensure_table(self._source, folder, progress)
                 self._path = path
                 connections = Connections(path, temporary=path.parent != folder)
-                self._reader = TableReader(connections, len(self._source))
+                self._reader = TableReader(connections, self._source)
             return self._reader
 
     def _discard(self) -> None:
