@@ -36,6 +36,7 @@ from .spec import (
     STACKS,
     THUMBNAIL_SIDE,
     ArrayName,
+    AttentionSource,
     Json,
     Label,
     Precision,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from .example import Example, StackView
     from .exports import export
     from .heads import HeadArray
+    from .measured import Metrics
     from .metrics import METRICS, TokenRoles, head_metrics, token_roles
     from .plan import VaultState
     from .precision import decode_attention, encode_attention, make_thumbnail
@@ -73,6 +75,7 @@ _HOMES = {
     "StackView": "example",
     "export": "exports",
     "HeadArray": "heads",
+    "Metrics": "measured",
     "METRICS": "metrics",
     "TokenRoles": "metrics",
     "head_metrics": "metrics",
@@ -113,6 +116,7 @@ __all__ = [
     "STACKS",
     "THUMBNAIL_SIDE",
     "ArrayName",
+    "AttentionSource",
     "Damage",
     "Example",
     "HeadArray",
@@ -120,6 +124,7 @@ __all__ = [
     "Json",
     "Label",
     "Mask",
+    "Metrics",
     "MissingArray",
     "OutOfRange",
     "Page",

@@ -64,7 +64,10 @@ class RowReader:
         places: layer number -> place.
         precision: name of the stored type.
         max_error: largest error of a value, as the array's encoding states it.
+        derived: False: the values are stored.
     """
+
+    derived = False
 
     def __init__(
         self, meta: ArrayMeta, open_shard: OpenShard, layers: tuple[int, ...], max_error: float

@@ -236,6 +236,7 @@ def row_dims(name: str) -> tuple[str, ...]:
     """Names of the axes of one example's part of an array."""
     return {
         "attention": ("layer", "head", "query_token", "key_token"),
+        "scores": ("layer", "head", "query_token", "key_token"),
         "thumbnail": ("layer", "head", "query_bin", "key_bin"),
         "query": ("layer", "head", "query_token", "head_dim"),
         "key": ("layer", "key_head", "key_token", "head_dim"),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from .chunks import is_kept, stack_of
+from .derived import DerivedReader, refuse_underivable
 from .errors import InputError, MissingArray, OutOfRange
 from .heads import HeadArray
+from .measured import read_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,8 +19,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .corpus import ScanArray
+    from .derived import Kind
+    from .measured import Metrics
     from .spec import Json, Label, Record, Stack
     from .vault import Vault
+
+_ALL: Final = slice(None)
 
 
 class StackView:
@@ -34,7 +40,12 @@ class StackView:
 
     @property
     def attention(self) -> HeadArray:
-        """Attention weights, ``(layer, head, query_token, key_token)``."""
+        """Attention weights, ``(layer, head, query_token, key_token)``.
+
+        Where the vault derives attention (``attention.derived``) they are computed when indexed.
+        """
+        if self._example.vault.spec.attention == "derived":
+            return self._computed("attention")
         return self._array("attention")
 
     @property
@@ -56,6 +67,48 @@ class StackView:
     def thumbnail(self) -> HeadArray:
         """Attention pooled to at most 64 x 64, ``(layer, head, query_bin, key_bin)``."""
         return self._array("thumbnail")
+
+    @property
+    def metrics(self) -> Metrics:
+        """Numbers that say what kind of head each is; see :mod:`qkvault.metrics`.
+
+        Raises:
+            MissingArray: the vault keeps none.
+            VaultError: they are missing or damaged.
+        """
+        example = self._example
+        return read_metrics(example.vault, self.spec, example.bucket, example.row)
+
+    def scores(self, layer: Any = _ALL, head: Any = _ALL) -> NDArray[np.float32]:
+        """Scores before softmax, computed from queries and keys: scaled, with all terms of the
+        layer's recipe; ``-inf`` where the mask hides the key.
+
+        Args:
+            layer, head: as in ``attention[layer, head]``.
+
+        Returns:
+            float32 ``(layer, head, query_token, key_token)``; a layer or head given as an integer
+            has no axis.
+
+        Raises:
+            MissingArray: queries or keys are not kept, or scores do not follow from them.
+        """
+        return self._computed("scores")[layer, head]
+
+    def derive(self, layer: Any = _ALL, head: Any = _ALL) -> NDArray[np.float32]:
+        """Attention computed from queries and keys, stored or not; as :meth:`scores`."""
+        return self._computed("attention")[layer, head]
+
+    def _computed(self, kind: Kind) -> HeadArray:
+        example = self._example
+        vault = example.vault
+        refuse_underivable(vault.spec, kind, vault.path)
+        query, key = (
+            vault.store.rows(example.bucket, f"{self.spec.name}/{name}")
+            for name in ("query", "key")
+        )
+        reader = DerivedReader(kind, query, key, self.spec, vault.spec.derived_error)
+        return HeadArray(kind, reader, example.row, example.length)
 
     def _array(self, name: str) -> HeadArray:
         example = self._example
@@ -210,6 +263,19 @@ class Example:
     def thumbnail(self) -> HeadArray:
         """Pooled attention of the first stack, ``(layer, head, query_bin, key_bin)``."""
         return self._first.thumbnail
+
+    @property
+    def metrics(self) -> Metrics:
+        """Head metrics of the first stack: ``metrics["entropy"]`` is float32 ``(layer, head)``."""
+        return self._first.metrics
+
+    def scores(self, layer: Any = _ALL, head: Any = _ALL) -> NDArray[np.float32]:
+        """Scores before softmax in the first stack; see :meth:`StackView.scores`."""
+        return self._first.scores(layer, head)
+
+    def derive(self, layer: Any = _ALL, head: Any = _ALL) -> NDArray[np.float32]:
+        """Attention of the first stack, from queries and keys; see :meth:`StackView.derive`."""
+        return self._first.derive(layer, head)
 
     def key_head(self, head: int) -> int:
         """The key/value head of a query head of the first stack: ``head // (heads / key_heads)``.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from operator import index as as_int
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import numpy as np
 
-from .arrays import Decode, RowReader, copy_codes
+from .arrays import Decode, copy_codes
 from .chunks import row_dims
 from .errors import InputError, OutOfRange, VaultError
 from .precision import SQUARE_ROOT_TABLE, UINT16_SCALE
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from .metadata import ArrayMeta
 
 _ALL: Final = slice(None)
 _FLOAT32: Final = np.dtype(np.float32)
@@ -37,6 +39,33 @@ _DECODERS: Final[dict[str, Decode]] = {
 }
 
 
+class RowSource(Protocol):
+    """What gives one row's values: :class:`qkvault.arrays.RowReader`, or one that computes them."""
+
+    @property
+    def meta(self) -> ArrayMeta: ...
+    @property
+    def layers(self) -> tuple[int, ...]: ...
+    @property
+    def places(self) -> dict[int, int]: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def max_error(self) -> float | None: ...
+    @property
+    def derived(self) -> bool: ...
+    def read(
+        self,
+        row: int,
+        layers: Sequence[int],
+        heads: Sequence[int],
+        tokens: range,
+        width: int,
+        dtype: np.dtype[Any],
+        decode: Decode,
+    ) -> NDArray[Any]: ...
+
+
 class HeadArray:
     """One example's part of one array, read when indexed.
 
@@ -49,12 +78,13 @@ class HeadArray:
     Every read is float32, and raises :class:`VaultError` rather than show what was not stored.
 
     Attributes:
-        name: ``attention``, ``query``, ``key``, ``value`` or ``thumbnail``.
+        name: ``attention``, ``query``, ``key``, ``value``, ``thumbnail`` or ``scores``.
         dims: names of the axes.
         shape: cropped to the example's own length, in the order of ``dims``.
         layers: numbers of the layers along the first axis.
         precision: how the values are stored.
-        max_error: largest absolute error of a value; relative (``2**-11``) for float16 vectors.
+        max_error: largest absolute error of a value; relative (``2**-11``) for float16 vectors. Of
+            derived attention it is the largest that was met when the vault was planned, or None.
     """
 
     __slots__ = (
@@ -71,12 +101,12 @@ class HeadArray:
     def __init__(
         self,
         name: str,
-        reader: RowReader,
+        reader: RowSource,
         row: int,
         tokens: int,
     ) -> None:
         meta = reader.meta
-        square = name in ("attention", "thumbnail")
+        square = name in ("attention", "thumbnail", "scores")
         width = min(tokens, meta.shape[4]) if square else meta.shape[4]
         self.name = name
         self.dims = row_dims(name)
@@ -99,12 +129,19 @@ class HeadArray:
 
     @property
     def precision(self) -> str:
-        """Stored type: ``float32``, ``float16``, ``uint16`` or ``uint8``."""
+        """Stored type: ``float32``, ``float16``, ``uint16`` or ``uint8``; what is computed has
+        ``float32``."""
         return self._reader.precision
+
+    @property
+    def derived(self) -> bool:
+        """Whether the values are computed from stored queries and keys, not stored themselves."""
+        return self._reader.derived
 
     def __repr__(self) -> str:
         axes = ", ".join(f"{d}: {n}" for d, n in zip(self.dims, self.shape, strict=True))
-        return f"<HeadArray {self.name} ({axes}) from {self.precision}>"
+        source = "queries and keys" if self.derived else self.precision
+        return f"<HeadArray {self.name} ({axes}) from {source}>"
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -128,7 +165,7 @@ class HeadArray:
             raise OutOfRange(f"{self.name}{self.shape} has no part {key!r:.100}: {error}") from None
 
     def codes(self, layer: Any = _ALL, head: Any = _ALL) -> NDArray[Any]:
-        """The numbers as stored, cropped to the example's length.
+        """The numbers as stored, or as computed, cropped to the example's length.
 
         Args:
             layer, head: as in indexing.

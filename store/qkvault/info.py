@@ -33,11 +33,35 @@ def describe(vault: Vault) -> dict[str, Json]:
         "identity": spec["identity"],
         "stacks": spec["stacks"],
         "precision": vault.spec.precision,
-        "arrays": [_array(vault, path, stored) for path in array_paths(vault.spec)],
+        "attention": vault.spec.attention,
+        "metrics": spec["metrics"],
+        "arrays": [
+            *_derived(vault),
+            *(_array(vault, path, stored) for path in array_paths(vault.spec)),
+        ],
         "logits": vault.spec.logits,
         "label_names": spec["label_names"],
         "bytes": {"examples": records, "arrays": sum(stored.values())} if manifest else None,
     }
+
+
+def _derived(vault: Vault) -> list[dict[str, Json]]:
+    """Attention that is not stored: its error is the largest that was met, not a bound."""
+    if vault.spec.attention != "derived":
+        return []
+    return [
+        {
+            "path": f"{stack.name}/attention",
+            "stack": stack.name,
+            "name": "attention",
+            "precision": "float32",
+            "encoding": "derived",
+            "max_error": vault.spec.derived_error,
+            "max_relative_error": None,
+            "bytes": 0,
+        }
+        for stack in vault.spec.stacks
+    ]
 
 
 def _array(vault: Vault, path: str, stored: dict[str, int]) -> dict[str, Json]:

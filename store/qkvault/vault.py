@@ -89,7 +89,7 @@ class Vault:
         """
         if self.store.manifest is not None:
             return self.store.manifest.hash
-        done = ",".join(str(unit) for unit in self._finished_units())
+        done = ",".join(str(unit) for unit in self.finished_units())
         return sha256_hex(f"{self.store.plan.hash} {done}".encode())
 
     def __repr__(self) -> str:
@@ -233,6 +233,30 @@ class Vault:
 
         return Samples(self, layer, head, arrays, stack=stack, select=select, padding=padding)
 
+    def metrics(
+        self, name: str, stack: str | None = None, layer: Which = None, head: Which = None
+    ) -> NDArray[np.float32]:
+        """A head metric of the whole corpus.
+
+        Args:
+            name: one of ``spec.metrics``, such as ``entropy``.
+            stack: the first one if not given.
+            layer: a layer by the model's own number, or several; all if not given.
+            head: a head, or several; all if not given.
+
+        Returns:
+            float32 ``(example, layer, head)``, in the dataset's order; a layer or head given as a
+            number has no axis. NaN where an example has no such number, or is not finished yet.
+
+        Raises:
+            InputError, OutOfRange: no such metric, stack, layer or head.
+            MissingArray: the vault keeps no metrics.
+            VaultError: what is stored is missing or damaged.
+        """
+        from .measured import corpus_metric
+
+        return corpus_metric(self, name, stack, layer, head)
+
     def info(self) -> dict[str, Json]:
         """What the vault holds, JSON-ready."""
         from .info import describe
@@ -265,7 +289,7 @@ class Vault:
         """
         if not self.spec.logits:
             return
-        for unit in self._finished_units():
+        for unit in self.finished_units():
             bucket, start, stop = self.store.plan.unit_rows(unit)
             logits = self.store.logits(bucket.length).rows(start, stop)
             yield self.unit_examples(unit), logits.astype(np.float32)
@@ -290,7 +314,8 @@ class Vault:
             kept = self._by_bucket.setdefault(length, found)
         return kept
 
-    def _finished_units(self) -> Iterator[int]:
+    def finished_units(self) -> Iterator[int]:
+        """Numbers of the units that are finished, ascending."""
         for unit in range(self.store.plan.units):
             if self.complete or (self.path / commit_path(unit)).exists():
                 yield unit

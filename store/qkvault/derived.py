@@ -1,0 +1,140 @@
+"""Attention that is computed from stored queries and keys, read like an array that is stored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+
+from .arrays import copy_codes
+from .errors import MissingArray, VaultError
+from .scores import derive_attention, derive_scores
+from .threads import pool
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from .arrays import Decode, RowReader
+    from .spec import Stack, VaultSpec
+
+Kind = Literal["attention", "scores"]
+
+_FLOAT32: Final = np.dtype(np.float32)
+_SHARED_CELLS: Final = 1 << 20  # from so many weights on, layers are computed on all cores
+
+
+class DerivedReader:
+    """Computes one example's part of an array ``(example, layer, head, query_token, key_token)``.
+
+    Attributes:
+        meta: what the array's metadata would be, were it stored.
+        layers: number of the layer at each place of the layer axis.
+        places: layer number -> place.
+        precision: ``float32``.
+        max_error: the largest error met when the vault was planned; None if not measured.
+        derived: True.
+    """
+
+    precision = "float32"
+    derived = True
+
+    def __init__(
+        self,
+        kind: Kind,
+        query: RowReader,
+        key: RowReader,
+        stack: Stack,
+        max_error: float | None,
+    ) -> None:
+        shape = query.meta.shape
+        self.meta = replace(
+            query.meta,
+            path=query.meta.path.rpartition("/")[0] + f"/{kind}",
+            shape=(*shape[:4], key.meta.shape[3]),
+            dtype=_FLOAT32,
+        )
+        self.layers = query.layers
+        self.places = query.places
+        self.max_error = max_error
+        self._compute = derive_attention if kind == "attention" else derive_scores
+        self._query = query
+        self._key = key
+        self._stack = stack
+
+    def read(
+        self,
+        row: int,
+        layers: Sequence[int],
+        heads: Sequence[int],
+        tokens: range,
+        width: int,
+        dtype: np.dtype[Any],
+        decode: Decode,
+    ) -> NDArray[Any]:
+        """Compute some layers, heads and query tokens of one row; as :meth:`RowReader.read`.
+
+        Raises:
+            MissingArray: a layer's attention does not follow from queries and keys.
+            VaultError: a touched file or chunk is missing or damaged.
+        """
+        out = np.empty((len(layers), len(heads), len(tokens), width), _FLOAT32)
+        shared = self._stack.heads // self._stack.key_heads
+        used = [head // shared for head in heads]
+        kept = sorted(set(used))
+        places = [kept.index(key_head) for key_head in used]
+        query = self._vectors(self._query, row, layers, heads, tokens)
+        key = self._vectors(self._key, row, layers, kept, range(width))
+
+        def compute(at: int) -> None:
+            self._compute(
+                query[at],
+                key[at],
+                self._stack.scaling[layers[at]],
+                self._stack.recipe[layers[at]],
+                key_head=places,
+                heads=heads,
+                first_query=tokens.start,
+                out=out[at],
+            )
+
+        if len(layers) > 1 and out.size >= _SHARED_CELLS:
+            for done in [pool().submit(compute, at) for at in range(len(layers))]:
+                done.result()
+        else:
+            for at in range(len(layers)):
+                compute(at)
+        return out
+
+    def _vectors(
+        self,
+        reader: RowReader,
+        row: int,
+        layers: Sequence[int],
+        heads: Sequence[int],
+        tokens: range,
+    ) -> NDArray[np.float32]:
+        """Queries or keys, ``(layer, head, token, dim)``; what was never written is refused."""
+        width = reader.meta.shape[4]
+        values: NDArray[np.float32] = reader.read(
+            row, layers, heads, tokens, width, _FLOAT32, copy_codes
+        )
+        if np.isnan(values).any():
+            raise VaultError(f"{reader.meta.path} is damaged: it holds nothing at row {row}")
+        return values
+
+
+def refuse_underivable(spec: VaultSpec, what: str, path: object) -> None:
+    """Refuse to derive without queries and keys.
+
+    Raises:
+        MissingArray: the vault does not keep both.
+    """
+    lacking = [name for name in ("query", "key") if name not in spec.arrays]
+    if lacking:
+        raise MissingArray(
+            f"{what} cannot be derived: {path} keeps no {' and no '.join(lacking)};"
+            " re-extract with --arrays query,key"
+        )
