@@ -20,8 +20,6 @@ No token stands in the commit itself: who wrote a unit leaves no trace in its by
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import secrets
@@ -42,7 +40,6 @@ LEASE_S: Final = 120.0
 BEAT_S: Final = LEASE_S / 6
 
 _MAX_CLAIM_BYTES: Final = 4096
-_NO_LOCKS: Final = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL, errno.EBADF)
 
 
 class Claim:
@@ -120,7 +117,8 @@ class Claim:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         fd = os.open(self.folder / "claim.json", flags, 0o666)
         try:
-            text = json.dumps({"boot": _boot(), "locked": _lock(fd) is True, "token": token})
+            locked = disk.try_lock(fd) is True
+            text = json.dumps({"boot": _boot(), "locked": locked, "token": token})
             disk.write_buffers(fd, [text.encode()])
         except BaseException:
             os.close(fd)
@@ -155,7 +153,7 @@ class Claim:
             os.close(fd)
 
     def _is_stale(self, fd: int) -> bool:
-        locked = _lock(fd)
+        locked = disk.try_lock(fd)
         if locked is False:
             return False
         if locked and _died_here(fd):
@@ -165,25 +163,13 @@ class Claim:
         return os.fstat(self._fd).st_mtime - os.fstat(fd).st_mtime > LEASE_S
 
     def _fence_others(self) -> None:
-        for other in list(self.folder.parent.glob(f"{self._unit:08d}.*")):
-            if other not in (self.folder, self._lease):
+        partial = self.folder.parent
+        for other in list(partial.iterdir()):
+            if other.stem == self._lease.stem and other not in (self.folder, self._lease):
                 lost = other.with_name(f"{other.name}.lost")
                 with suppress(FileNotFoundError):  # its holder has just removed it
                     other.rename(lost)
                 shutil.rmtree(lost, ignore_errors=True)
-
-
-def _lock(fd: int) -> bool | None:
-    """Lock a file: True if it is now ours, False if another's, None if locks do not work here."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno in _NO_LOCKS:
-            return None
-        raise
-    return True
 
 
 def _died_here(fd: int) -> bool:

@@ -8,6 +8,7 @@ stands under a final name is whole.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from contextlib import contextmanager, suppress
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _BUFFERS_PER_WRITE = 512  # below IOV_MAX (1024) everywhere
+_NO_LOCKS = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL, errno.EBADF)
 
 
 def _tell(error: OSError) -> str:
@@ -36,6 +38,44 @@ def writing(path: Path | str) -> Iterator[None]:
         raise ResourceError(
             f"cannot write {path}: {_tell(error)}; {hint} and run the same command again to go on"
         ) from error
+
+
+def look_at(path: Path) -> os.stat_result | None:
+    """What stands at a path, links followed; None if nothing does.
+
+    Raises:
+        VaultError: the system does not tell.
+    """
+    try:
+        return os.stat(path)  # noqa: PTH116  (Path's own tests let errors pass as absence, or up)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
+        return None
+    except OSError as error:
+        raise VaultError(f"cannot look at {path}: {_tell(error)}") from error
+
+
+def is_file(path: Path) -> bool:
+    """Whether a regular file stands there; raises as :func:`look_at`."""
+    status = look_at(path)
+    return status is not None and stat.S_ISREG(status.st_mode)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder stands there; raises as :func:`look_at`."""
+    status = look_at(path)
+    return status is not None and stat.S_ISDIR(status.st_mode)
+
+
+def list_folder(path: Path) -> list[str]:
+    """Names in a folder.
+
+    Raises:
+        VaultError: the system does not tell.
+    """
+    try:
+        return [entry.name for entry in path.iterdir()]
+    except OSError as error:
+        raise VaultError(f"cannot list {path}: {_tell(error)}") from error
 
 
 def open_for_reading(path: Path) -> tuple[int, int]:
@@ -57,6 +97,9 @@ def open_for_reading(path: Path) -> tuple[int, int]:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise VaultError(f"{path} is not a regular file")
+    except OSError as error:
+        os.close(fd)
+        raise VaultError(f"cannot look at {path}: {_tell(error)}") from error
     except BaseException:
         os.close(fd)
         raise
@@ -94,6 +137,26 @@ def read_whole(path: Path, limit: int) -> bytes:
         return read_at(fd, size, 0, path)
     finally:
         os.close(fd)
+
+
+def try_lock(fd: int) -> bool | None:
+    """Lock a file open for writing, until it is closed or its process dies.
+
+    Returns:
+        True if it is now ours, False if it is another's, None if locks do not work on this disk.
+
+    Raises:
+        OSError: anything else.
+    """
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return None
+        raise
+    return True
 
 
 def sync_folder(path: Path) -> None:

@@ -7,7 +7,6 @@ swept away.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -66,7 +65,7 @@ def make_folder(
         ResourceError: the disk refuses.
     """
     check_spec(spec)
-    if not path.parent.is_dir():
+    if not disk.is_folder(path.parent):
         raise InputError(f"{path} cannot be made: {path.parent} is not a folder")
     _refuse_what_stands_there(path)
     _sweep(path)
@@ -74,7 +73,11 @@ def make_folder(
         _Planner(folder, spec, compress).run(records, rejects)
         _refuse_what_stands_there(path)
         with disk.writing(path):
-            folder.rename(path)
+            try:
+                folder.rename(path)
+            except OSError:
+                _refuse_what_stands_there(path)  # made by another process at the same time
+                raise
             disk.sync_folder(path.parent)
 
 
@@ -331,33 +334,39 @@ def _refuse_what_stands_there(path: Path) -> None:
 
 @contextmanager
 def _planning_folder(path: Path) -> Iterator[Path]:
-    """A locked sibling folder, removed if planning fails."""
+    """A sibling folder, removed if planning fails; its empty plan is locked until then."""
     folder = path.with_name(f"{path.name}{_SUFFIX}{secrets.token_hex(4)}")
-    with disk.writing(folder):
-        folder.mkdir()
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    lock = -1
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with disk.writing(folder):
+            folder.mkdir()
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            lock = os.open(folder / PLAN, flags, 0o666)
+            disk.try_lock(lock)
         yield folder
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     finally:
-        os.close(lock)
+        if lock >= 0:
+            os.close(lock)
 
 
 def _sweep(path: Path) -> None:
     """Remove planning folders for the same vault whose process is dead."""
-    for folder in path.parent.glob(f"{_glob_escape(path.name)}{_SUFFIX}*"):
-        with suppress(OSError):
-            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(lock)
+    for name in disk.list_folder(path.parent):
+        if name.startswith(f"{path.name}{_SUFFIX}"):
+            folder = path.with_name(name)
+            with suppress(OSError):
+                folder.rmdir()  # died before it put anything there
+            with suppress(OSError):
+                _remove_if_dead(folder)
 
 
-def _glob_escape(name: str) -> str:
-    """A name with the characters that globbing reads put in brackets."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+def _remove_if_dead(folder: Path) -> None:
+    lock = os.open(folder / PLAN, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        if disk.try_lock(lock):
+            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(lock)

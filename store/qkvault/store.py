@@ -41,13 +41,16 @@ def vault_state(path: Path | str) -> VaultState:
     Returns:
         ``"absent"``, ``"empty"`` (a folder with nothing in it), ``"unfinished"`` or ``"complete"``
         (a vault), or ``"other"`` (a file, or a folder that is not a vault).
+
+    Raises:
+        VaultError: the system does not tell.
     """
     folder = Path(path)
-    if not folder.is_dir():
-        return "other" if folder.exists() or folder.is_symlink() else "absent"
-    if (folder / PLAN).is_file():
-        return "complete" if (folder / MANIFEST).is_file() else "unfinished"
-    return "empty" if next(folder.iterdir(), None) is None else "other"
+    if not disk.is_folder(folder):
+        return "other" if disk.look_at(folder) or folder.is_symlink() else "absent"
+    if disk.is_file(folder / PLAN):
+        return "complete" if disk.is_file(folder / MANIFEST) else "unfinished"
+    return "other" if disk.list_folder(folder) else "empty"
 
 
 class Store:
@@ -66,7 +69,7 @@ class Store:
         self._refuse_what_is_no_vault()
         self.plan: Plan = parse_plan(disk.read_whole(path / PLAN, MAX_PLAN_BYTES), f"{path / PLAN}")
         self.manifest: Manifest | None = None
-        if manifest and (path / MANIFEST).exists():
+        if manifest and disk.look_at(path / MANIFEST):
             data = disk.read_whole(path / MANIFEST, MAX_MANIFEST_BYTES)
             self.manifest = parse_manifest(data, self.plan, f"{path / MANIFEST}")
         self._shards: Cache[tuple[str, int], Shard] = Cache(_OPEN_SHARDS)
@@ -133,7 +136,7 @@ class Store:
         if kept is not None:
             return kept
         file = self.path / commit_path(unit)
-        if not file.exists():
+        if not disk.look_at(file):
             word = (
                 "is missing" if self.manifest else "does not exist: this part was never extracted"
             )

@@ -213,7 +213,7 @@ class _Verifier:
         path = commit_path(unit)
         examples = self._examples([unit])
         with self._noting(path, examples):
-            if not (self._path / path).exists():
+            if not disk.look_at(self._path / path):
                 raise VaultError("it is missing: the unit is unfinished, or its commit was lost")
             commit = self._store.commit(unit)
             self._hashes.append(commit.hash)
@@ -256,7 +256,7 @@ class _Verifier:
 
     def _check_manifest(self) -> None:
         with self._noting(MANIFEST):
-            if not (self._path / MANIFEST).exists():
+            if not disk.look_at(self._path / MANIFEST):
                 raise VaultError("it is missing: the vault is unfinished")
             data = disk.read_whole(self._path / MANIFEST, MAX_MANIFEST_BYTES)
             self._bytes += len(data)

@@ -156,7 +156,7 @@ class VaultWriter:
 
     def pending(self) -> list[Unit]:
         """Units without a valid commit, by number. Other processes' commits are seen."""
-        if (self.path / MANIFEST).exists():
+        if disk.look_at(self.path / MANIFEST):
             return []
         return [unit for unit in self.units if self._commit(unit.id) is None]
 
@@ -240,25 +240,32 @@ class VaultWriter:
 
     def _put_manifest(self, data: bytes) -> None:
         file, partial = self.path / MANIFEST, self.path / PARTIAL
-        if file.exists():
+        if disk.look_at(file):
             return
         with disk.writing(partial):
             partial.mkdir(exist_ok=True)
         try:
             disk.put_if_absent(file, data, partial / f"{MANIFEST}.{secrets.token_hex(4)}")
         except ResourceError:
-            if not file.exists():  # else another process was first, and has swept up
+            if not disk.look_at(file):  # else another process was first, and has swept up
                 raise
 
     def _commit(self, unit: int) -> Commit | None:
-        """A unit's commit, if it is valid and its files have the committed sizes."""
+        """A unit's commit, if it is valid and its files have the committed sizes.
+
+        Raises:
+            VaultError: the disk does not tell; a valid commit may stand there.
+        """
         try:
             commit = self._store.commit(unit)
-            for path, receipt in commit.files.items():
-                if (self.path / path).stat().st_size != receipt.size:
-                    return None
-        except (VaultError, OSError):
+        except VaultError as error:
+            if isinstance(error.__cause__, OSError):
+                raise
             return None
+        for path, receipt in commit.files.items():
+            status = disk.look_at(self.path / path)
+            if status is None or status.st_size != receipt.size:
+                return None
         return commit
 
     def _metas(self, unit: Unit) -> dict[str, ArrayMeta]:
