@@ -108,10 +108,13 @@ class TestAddress:
 
     def test_the_last_of_many_steps_wins(self, viewer: Viewer) -> None:
         viewer.open("?ex=2")
-        for key in "jkjkj":
-            viewer.page.keyboard.press(key)
-        viewer.settled("layer=4")
-        assert viewer.page.get_by_label("Layer", exact=True).input_value() == "4"
+        for keys in ("jkjkj", "kjkjk", "jkkjlhlllh"):
+            for key in keys:
+                viewer.page.keyboard.press(key)
+            layer = {"j": 4, "k": 1}[[key for key in keys if key in "jk"][-1]]
+            viewer.settled(f"layer={layer}")
+            assert viewer.page.get_by_label("Layer", exact=True).input_value() == str(layer)
+        assert viewer.page.locator('.patch[aria-pressed="true"]').all_text_contents() == ["2"]
 
 
 class TestStates:

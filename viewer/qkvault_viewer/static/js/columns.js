@@ -15,8 +15,7 @@ import { fillLabel, isolate } from "./tokens.js";
  *   segments: readonly number[], rows: number[], columns: number[], rowHeight: number,
  *   tokenWidth: number}} Tokens
  * @typedef {{onHover: (focus: Focus | null) => void, onPick: (focus: Focus) => void,
- *   onScroll?: () => void, decorate?: (row: HTMLElement, side: Side, token: number) => void,
- *   sides?: readonly Side[]}} Handlers `sides` that answer to the pointer; both by default
+ *   onScroll?: () => void, decorate?: (row: HTMLElement, side: Side, token: number) => void}} Handlers
  */
 
 export const PAD = 8;
@@ -96,15 +95,14 @@ export class TokenColumns {
       const row = /** @type {Element} */ (event.target).closest("[data-token]");
       return row instanceof HTMLElement ? Number(row.dataset.token) : null;
     };
-    const answers = this.handlers.sides?.includes(side) ?? true;
     list.addEventListener("pointerover", (event) => {
       const token = tokenAt(event);
-      if (token !== null && answers) this.handlers.onHover({ side, token });
+      if (token !== null) this.handlers.onHover({ side, token });
     });
     list.addEventListener("pointerleave", () => this.handlers.onHover(null));
     list.addEventListener("click", (event) => {
       const token = tokenAt(event);
-      if (token !== null && answers) this.handlers.onPick({ side, token });
+      if (token !== null) this.handlers.onPick({ side, token });
     });
     list.addEventListener("keydown", (event) => this.pressed(event, side));
     return list;

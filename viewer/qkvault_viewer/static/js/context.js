@@ -52,29 +52,40 @@ export function filterTokens(filter, segments) {
 }
 
 /**
+ * Which layer and heads a state means, against what the vault has.
+ * @param {State} state
+ * @param {Vault} vault
+ * @returns {{stack: Stack, layer: number, depth: number, head: number, heads: number[]}}
+ */
+export function placeState(state, vault) {
+  const stack = vault.stacks.find(({ name }) => name === state.stack) ?? vault.stacks[0];
+  const depth = Math.max(0, state.layer === null ? 0 : stack.layers.indexOf(state.layer));
+  const known = (state.heads ?? []).filter((head) => head < stack.heads);
+  return {
+    stack,
+    layer: stack.layers[depth],
+    depth,
+    head: Math.min(state.head, stack.heads - 1),
+    heads: known.length ? known : Array.from({ length: stack.heads }, (_, head) => head),
+  };
+}
+
+/**
  * @param {State} state
  * @param {Vault} vault
  * @param {Example} example
  * @returns {Context}
  */
 export function makeContext(state, vault, example) {
-  const stack = vault.stacks.find(({ name }) => name === state.stack) ?? vault.stacks[0];
-  const found = state.layer === null ? 0 : stack.layers.indexOf(state.layer);
-  const depth = Math.max(0, found);
-  const known = (state.heads ?? []).filter((head) => head < stack.heads);
   const pair = example.segments.includes(1) && example.segments.includes(0);
   const { rows, columns } = filterTokens(pair ? state.filter : "all", example.segments);
   const { locked } = state;
   const shown = locked && (locked.side === "left" ? rows : columns).includes(locked.token);
   return {
+    ...placeState(state, vault),
     state,
     vault,
     example,
-    stack,
-    layer: stack.layers[depth],
-    depth,
-    head: Math.min(state.head, stack.heads - 1),
-    heads: known.length ? known : Array.from({ length: stack.heads }, (_, head) => head),
     labels: labelTokens(example.tokens),
     rows,
     columns,

@@ -19,9 +19,9 @@ export class HeadMap {
     this.api = api;
     this.acts = acts;
     this.canvas = el("canvas", { "aria-hidden": "true" });
-    this.cell = el("div", { role: "gridcell", id: "map-cell", class: "offscreen" });
+    this.cell = el("div", { role: "option", "aria-selected": "true", id: "map-cell", class: "offscreen" });
     this.surface = el("div", {
-      class: "map-surface", role: "grid", tabindex: "0", "aria-label": "Head map: layers down, heads across",
+      class: "map-surface", role: "listbox", tabindex: "0", "aria-label": "Head map: layers down, heads across",
       "aria-activedescendant": "map-cell",
     }, this.canvas, this.cell);
     this.where = el("span", { class: "map-where" });

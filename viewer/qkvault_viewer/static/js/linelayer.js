@@ -124,7 +124,9 @@ export class LineLayer {
       }
       settle(field, map.colour);
     }
-    return this.paint(field, top, height, maps.length);
+    // Many tokens cross in one fan: without less gain their sum would be a solid block.
+    const gain = (GAIN / maps.length ** 0.6) * Math.min(1, 32 / tokens) ** 0.35;
+    return this.paint(field, top, height, gain);
   }
 
   /** @param {number} width @param {number} height */
@@ -135,15 +137,15 @@ export class LineLayer {
     return this.field;
   }
 
-  /** @param {Field} field @param {number} top @param {number} height @param {number} heads */
-  paint(field, top, height, heads) {
+  /** @param {Field} field @param {number} top @param {number} height @param {number} gain */
+  paint(field, top, height, gain) {
     const canvas = document.createElement("canvas");
     canvas.width = field.width;
     canvas.height = field.height;
     canvas.style.top = `${top}px`;
     canvas.style.width = `${this.width}px`;
     canvas.style.height = `${height}px`;
-    const pixels = toneMap(field, GAIN / heads ** 0.6);
+    const pixels = toneMap(field, gain);
     canvas.getContext("2d")?.putImageData(new ImageData(pixels, field.width, field.height), 0, 0);
     return canvas;
   }
@@ -156,6 +158,7 @@ export class LineLayer {
     const { element, overlay, back } = this.columns;
     const context = sizeCanvas(overlay, this.columns.body.clientWidth, element.clientHeight);
     back.classList.toggle("is-behind", focus !== null);
+    element.classList.toggle("has-focus", focus !== null);
     if (!focus || !this.drawing) return;
     const { rows, columns, maps } = this.drawing;
     const own = focus.side === "left" ? rows : columns;

@@ -1,6 +1,6 @@
 /** The acts of the page: each turns a gesture or a key into a change of the state. */
 
-import { FILTERS } from "./context.js";
+import { FILTERS, placeState } from "./context.js";
 import { byId } from "./dom.js";
 import { drawnAs } from "./views/model.js";
 
@@ -77,53 +77,56 @@ export class Navigation {
     this.set({ view, layer, head, heads: view === "heads" ? [head] : this.page.store.state.heads });
   }
 
+  /** The layer and heads of the state, which may be ahead of what is drawn. */
+  place() {
+    const { store, vault } = this.page;
+    return vault ? placeState(store.state, vault) : null;
+  }
+
   /** @param {number} layer @param {number} head @param {boolean} add */
   go(layer, head, add) {
-    const { context } = this.page;
-    if (!context) return;
-    const { view } = context.state;
+    const { view } = this.page.store.state;
     if (view !== "heads") this.set(view === "model" ? { layer, head, enlarged: true } : { layer, head });
-    else if (add && layer === context.layer) this.toggleHead(head);
+    else if (add && layer === this.place()?.layer) this.toggleHead(head);
     else this.set({ layer, head, heads: [head] });
   }
 
   /** The last head that is on stays on. @param {number} head */
   toggleHead(head) {
-    const { context } = this.page;
-    if (!context) return;
-    const on = context.heads.includes(head);
-    if (on && context.heads.length === 1) return;
-    const heads = on ? context.heads.filter((one) => one !== head) : [...context.heads, head].sort((a, b) => a - b);
-    this.set({ heads: heads.length === context.stack.heads ? null : heads }, { replace: true });
+    const place = this.place();
+    if (!place) return;
+    const on = place.heads.includes(head);
+    if (on && place.heads.length === 1) return;
+    const heads = on ? place.heads.filter((one) => one !== head) : [...place.heads, head].sort((a, b) => a - b);
+    this.set({ heads: heads.length === place.stack.heads ? null : heads }, { replace: true });
   }
 
   /** Show one head alone; all again if it is alone already. @param {number} head */
   isolateHead(head) {
-    const { context } = this.page;
-    if (!context) return;
-    const alone = context.heads.length === 1 && context.heads[0] === head;
+    const heads = this.place()?.heads ?? [];
+    const alone = heads.length === 1 && heads[0] === head;
     this.set(alone ? { heads: null } : { heads: [head], head });
   }
 
   /** @param {1 | -1} by */
   stepLayer(by) {
-    const layer = this.page.context?.stack.layers[this.page.context.depth + by];
+    const place = this.place();
+    const layer = place?.stack.layers[place.depth + by];
     if (layer !== undefined) this.set({ layer });
   }
 
   /** @param {1 | -1} by */
   stepHead(by) {
-    const { context } = this.page;
-    if (!context) return;
-    const head = context.head + by;
-    if (head < 0 || head >= context.stack.heads) return;
-    this.set(context.state.view === "heads" ? { head, heads: [head] } : { head });
+    const place = this.place();
+    const head = (place?.head ?? 0) + by;
+    if (!place || head < 0 || head >= place.stack.heads) return;
+    this.set(this.page.store.state.view === "heads" ? { head, heads: [head] } : { head });
   }
 
   nextFilter() {
     const { context } = this.page;
     if (!context?.pair) return;
-    const at = FILTERS.findIndex(({ name }) => name === context.state.filter);
+    const at = FILTERS.findIndex(({ name }) => name === this.page.store.state.filter);
     this.setFilter(FILTERS[(at + 1) % FILTERS.length].name);
   }
 

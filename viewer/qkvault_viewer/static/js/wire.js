@@ -90,13 +90,3 @@ export function decodeFrames(body) {
 
 /** Weight of each √-code. */
 export const WEIGHT_OF_CODE = Float32Array.from({ length: 256 }, (_, code) => (code / 255) ** 2);
-
-/**
- * @param {Uint8Array} codes √-codes
- * @returns {Float32Array} weights, off by at most 0.004
- */
-export function decodeWeights(codes) {
-  const weights = new Float32Array(codes.length);
-  for (let i = 0; i < codes.length; i += 1) weights[i] = WEIGHT_OF_CODE[codes[i]];
-  return weights;
-}

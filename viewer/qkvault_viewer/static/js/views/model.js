@@ -11,7 +11,7 @@ import { contrastFor, css, layerColour, ramp } from "../scale.js";
  * @typedef {import("../state.js").Focus} Focus
  * @typedef {{enlarge: (layer: number, head: number) => void, close: () => void,
  *   openIn: (view: "heads" | "neuron", layer: number, head: number) => void,
- *   say: (text: string) => void, hover: (focus: Focus | null) => void, pick: (focus: Focus) => void}} Acts
+ *   hover: (focus: Focus | null) => void, pick: (focus: Focus) => void}} Acts
  * @typedef {{left: number, top: number, cell: number, high: number, gap: number}} Grid geometry, CSS pixels
  */
 
@@ -36,9 +36,9 @@ export class ModelView {
     this.acts = acts;
     this.canvas = el("canvas", { class: "grid-canvas", "aria-hidden": "true" });
     this.marks = el("canvas", { class: "grid-marks", "aria-hidden": "true" });
-    this.cursor = el("div", { role: "gridcell", id: "model-cell", class: "offscreen" });
+    this.cursor = el("div", { role: "option", "aria-selected": "true", id: "model-cell", class: "offscreen" });
     this.surface = el("div", {
-      class: "grid-surface", role: "grid", tabindex: "0", "aria-label": "Layers and heads",
+      class: "grid-surface", role: "listbox", tabindex: "0", "aria-label": "Layers and heads",
       "aria-activedescendant": "model-cell",
     }, this.canvas, this.marks, this.cursor);
     this.caption = el("p", { class: "grid-caption" });

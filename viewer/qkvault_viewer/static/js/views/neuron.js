@@ -12,7 +12,7 @@ import { NeuronColumns } from "../neuroncolumns.js";
  * @typedef {import("../neuroncells.js").Vectors} Vectors
  * @typedef {import("../neuroncells.js").Selected} Selected
  * @typedef {{hover: (focus: Focus | null) => void, pick: (focus: Focus) => void,
- *   expand: (expanded: boolean, focus: Focus) => void, say: (text: string) => void}} Acts
+ *   expand: (expanded: boolean, focus: Focus) => void}} Acts
  */
 
 export class NeuronView {
