@@ -13,6 +13,7 @@ from .blocks import BlockReader
 from .chunks import is_kept, stack_of
 from .errors import InputError, MissingArray, OutOfRange, VaultError
 from .precision import decode_into
+from .scores import derive_attention
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -137,13 +138,17 @@ class CorpusReader:
         self.vault = vault
         self.stack = chosen_stack(vault, stack)
         self.names = _checked_names(vault, arrays)
+        self._derived = vault.spec.attention == "derived"
         self._layers, self._one_layer = layer_places(self.stack, layer)
         self._heads, self._one_head = head_places(self.stack, head)
         self.places = vault.places
 
     def rows_at_once(self, length: int, size: int) -> int:
         """Rows of a bucket, in whole chunks, whose arrays take about ``size`` bytes."""
-        readers = [self._reader(length, name) for name in self.names]
+        names = [name for name in self.names if name != "attention" or not self._derived]
+        if len(names) < len(self.names):
+            names += ["query", "key"]
+        readers = [self._reader(length, name) for name in names]
         cells = len(self._layers) * len(self._heads)
         row_bytes = sum(4 * cells * r.meta.shape[3] * r.meta.shape[4] for r in readers)
         group = max(reader.meta.chunk[0] for reader in readers)
@@ -176,10 +181,10 @@ class CorpusReader:
         rows, lengths = places[:, 1].astype(np.int64), places[:, 2].astype(np.int32)
         arrays: dict[str, NDArray[np.float32]] = {}
         for name in self.names:
-            reader = self._reader(int(places[0, 0]), name)
-            heads = self._heads if name in (*_SQUARE, "query") else self._key_heads()
-            values = reader.read(rows, self._layers, heads, _FLOAT32, _decoder(reader))
-            _refuse_holes(values, reader)
+            if name == "attention" and self._derived:
+                values = self._derive(int(places[0, 0]), rows, lengths)
+            else:
+                values = self._stored(int(places[0, 0]), name, rows)
             if padded:
                 _blank(values, lengths, square=name in _SQUARE)
             arrays[name] = self._without_single_axes(values)
@@ -195,6 +200,33 @@ class CorpusReader:
             self.check_bucket(group)
             found.update((item.index, item) for item in self.read(group, padded=False))
         return [found[index] for index in examples.tolist()]
+
+    def _stored(self, length: int, name: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        reader = self._reader(length, name)
+        heads = self._heads if name in (*_SQUARE, "query") else self._key_heads()
+        values = reader.read(rows, self._layers, heads, _FLOAT32, _decoder(reader))
+        _refuse_holes(values, reader)
+        return values
+
+    def _derive(
+        self, length: int, rows: NDArray[np.int64], lengths: NDArray[np.int32]
+    ) -> NDArray[np.float32]:
+        """Attention of a vault that keeps queries and keys in its place."""
+        query, key = (self._stored(length, name, rows) for name in ("query", "key"))
+        shape = (*query.shape[:4], key.shape[3])  # (example, layer, head, query_token, key_token)
+        out = np.empty(shape, np.float32)
+        one_each = range(len(self._heads))  # keys were read once per query head
+        for row, tokens in enumerate(lengths.tolist()):
+            for at, layer in enumerate(self._layers):
+                out[row, at, :, :tokens, :tokens] = derive_attention(
+                    query[row, at, :, :tokens],
+                    key[row, at, :, :tokens],
+                    self.stack.scaling[layer],
+                    self.stack.recipe[layer],
+                    key_head=one_each,
+                    heads=self._heads,
+                )
+        return out
 
     def _reader(self, length: int, name: str) -> BlockReader:
         return BlockReader(self.vault.store.rows(length, f"{self.stack.name}/{name}"))
@@ -253,7 +285,8 @@ def _checked_names(vault: Vault, arrays: Sequence[ScanArray]) -> tuple[ScanArray
     if not names or any(name not in SCAN_ARRAYS for name in names):
         raise InputError(f"arrays are some of {', '.join(SCAN_ARRAYS)}; found {names!r:.100}")
     for name in names:
-        if not is_kept(vault.spec, name):
+        derived = name == "attention" and vault.spec.attention == "derived"
+        if not derived and not is_kept(vault.spec, name):
             kept = ", ".join(vault.spec.arrays)
             raise MissingArray(f"{name} was not kept in {vault.path} (kept: {kept})")
     return cast("tuple[ScanArray, ...]", names)

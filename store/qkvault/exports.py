@@ -124,9 +124,14 @@ class _Flat:
             "vault": self.vault.digest,
             "stack": self.reader.stack.name,
             "axes": {name: row_dims(name) for name in self.reader.names},
-            "max_error": {name: max_error(self.vault.spec, name) for name in self.reader.names},
+            "max_error": {name: self._max_error(name) for name in self.reader.names},
             "provenance": dict(self.vault.spec.provenance),
         }
+
+    def _max_error(self, name: str) -> float | None:
+        spec = self.vault.spec
+        derived = name == "attention" and spec.attention == "derived"
+        return spec.derived_error if derived else max_error(spec, name)
 
 
 def _export_flat(

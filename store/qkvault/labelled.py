@@ -35,9 +35,10 @@ def to_xarray(
 
     Returns:
         An ``xarray.Dataset`` of float32 variables named as the arrays, with axes ``layer``,
-        ``head``, ``key_head``, ``query_token``, ``key_token``, ``head_dim``, ``value_dim``;
-        ``logits`` along ``class`` where the model has them. Layers and heads carry their numbers,
-        tokens their positions and, as ``query_text`` and ``key_text``, their strings.
+        ``head``, ``key_head``, ``query_token``, ``key_token``, ``head_dim``, ``value_dim``; where
+        there are any, ``logits`` along ``class`` and head ``metrics`` along ``metric``. Layers
+        and heads carry their numbers, tokens their positions and, as ``query_text`` and
+        ``key_text``, their strings.
 
     Raises:
         ResourceError: xarray is not installed.
@@ -56,17 +57,26 @@ def to_xarray(
     numbers = [chosen.layers[place] for place in layer_at]
     key_heads = sorted({head * chosen.key_heads // chosen.heads for head in head_at})
     variables: dict[str, Any] = {}
-    for name in example.vault.spec.arrays if arrays is None else arrays:
+    for name in _kept(example) if arrays is None else arrays:
         view = getattr(example.stack(chosen.name), name)
         values = view[numbers, key_heads if name in ("key", "value") else list(head_at)]
-        attributes = {"precision": view.precision, "max_error": view.max_error}
+        known = {"precision": view.precision, "max_error": view.max_error}
+        attributes = {key: value for key, value in known.items() if value is not None}
         variables[name] = (row_dims(name), values, attributes)
+    if arrays is None and example.vault.spec.metrics:
+        metrics = example.stack(chosen.name).metrics.array[layer_at][:, head_at]
+        variables["metrics"] = (("layer", "head", "metric"), metrics)
     if example.logits is not None:
         variables["logits"] = (("class",), example.logits)
     used = {dim for variable in variables.values() for dim in variable[0]}
     coordinates = _coordinates(example, chosen, numbers, list(head_at), key_heads)
     kept = {name: value for name, value in coordinates.items() if value[0] in used}
     return xarray.Dataset(variables, kept, _attributes(example, chosen))
+
+
+def _kept(example: Example) -> list[str]:
+    spec = example.vault.spec
+    return [*(["attention"] if spec.attention == "derived" else []), *spec.arrays]
 
 
 def _coordinates(
@@ -84,8 +94,11 @@ def _coordinates(
         coordinates[dim] = (dim, positions)
         coordinates[f"{axis}_text"] = (dim, tokens)
         coordinates[f"{axis}_segment"] = (dim, example.segments)
-    if example.vault.spec.label_names:
-        coordinates["class"] = ("class", list(example.vault.spec.label_names))
+    spec = example.vault.spec
+    if spec.label_names:
+        coordinates["class"] = ("class", list(spec.label_names))
+    if spec.metrics:
+        coordinates["metric"] = ("metric", list(spec.metrics))
     return coordinates
 
 
