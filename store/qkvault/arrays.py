@@ -38,6 +38,10 @@ def split_axis(indices: Sequence[int], chunk: int) -> list[AxisPart]:
     """Part wanted indices of an axis by chunk: (chunk, indices within it, places in the result)."""
     if isinstance(indices, range) and indices.step == 1:
         start, stop = indices.start, indices.stop
+        number = start // chunk
+        first = number * chunk
+        if start < stop <= first + chunk:  # the common case, on every read's path
+            return [(number, slice(start - first, stop - first), slice(0, stop - start))]
         parts: list[AxisPart] = []
         while start < stop:
             number = start // chunk

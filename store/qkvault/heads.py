@@ -192,11 +192,11 @@ class HeadArray:
 
     def _refuse_holes(self, out: NDArray[Any]) -> None:
         """The first token attends to something: a first row of only zeros (or NaN) is a hole."""
-        first = out[:, :, 0]
-        if first.dtype.kind == "f" and self._reader.meta.dtype.kind == "f":
-            hole = np.isnan(first[..., 0]).any() and np.isnan(first).all(axis=-1).any()
+        corner = out[:, :, 0, 0]
+        if self._reader.meta.dtype.kind == "f":
+            hole = np.isnan(corner).any() and np.isnan(out[:, :, 0]).all(axis=-1).any()
         else:
-            hole = not first.any(axis=-1).all()
+            hole = not corner.all() and not out[:, :, 0].any(axis=-1).all()
         if hole:
             raise VaultError(
                 f"{self._reader.meta.path} is damaged: it holds nothing at row {self._row}"
@@ -221,6 +221,9 @@ class HeadArray:
         return range(count), rest
 
     def _layer_places(self, key: Any) -> tuple[Sequence[int], bool]:
+        if type(key) is int:
+            place = self._layer_place(key)
+            return range(place, place + 1), True
         if isinstance(key, slice):
             if key == _ALL:
                 return range(len(self.layers)), False
@@ -256,6 +259,9 @@ class HeadArray:
 
     def _head_places(self, key: Any) -> tuple[Sequence[int], bool]:
         count = self.shape[1]
+        if type(key) is int:
+            place = _head_place(key, count, self.dims[1])
+            return range(place, place + 1), True
         if isinstance(key, slice):
             chosen = range(*key.indices(count))
             return chosen, False
@@ -274,6 +280,8 @@ def _head_place(key: Any, count: int, kind: str) -> int:
 
 
 def _integer(key: Any, what: str) -> int:
+    if type(key) is int:
+        return key
     if isinstance(key, bool | np.bool_):
         raise InputError(f"a {what} is asked for by number, a slice or a list; found {key!r}")
     try:
