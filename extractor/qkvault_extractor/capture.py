@@ -13,7 +13,7 @@ model does.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from functools import cache
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 IMPLEMENTATION: Final = "qkvault"
 """Name in transformers' registries. Models treat names holding "sdpa", "flash" or "flex" apart."""
 
-EXTRA_TERMS: Final = ("position_bias", "softcap", "s_aux", "sinks")
-"""Arguments by which a model changes its scores beyond ``scaling * query @ key`` and a mask."""
+TERMS: Final = ("position_bias", "softcap", "s_aux", "sinks", "sliding_window")
+"""Arguments by which models change their scores beyond ``scaling * query @ key`` and a mask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,9 @@ class AttentionCall:
         value: ``(example, key_head, key_token, value_dim)``.
         attention: ``(example, head, query_token, key_token)``, after softmax.
         scaling: what multiplies query·key before softmax; 1.0 where the model scales its queries.
-        extras: those of :data:`EXTRA_TERMS` that the model passed.
+        mask: what is added to the scores, ``(example, 1 or head, query_token, key_token)``; None
+            for nothing.
+        terms: those of :data:`TERMS` that the model passed, by name.
     """
 
     index: int
@@ -57,7 +59,8 @@ class AttentionCall:
     value: Tensor
     attention: Tensor
     scaling: float
-    extras: tuple[str, ...]
+    mask: Tensor | None
+    terms: Mapping[str, Any]
 
 
 class Collector:
@@ -108,10 +111,11 @@ class Collector:
         key: Tensor,
         value: Tensor,
         attention: Tensor,
-        scaling: float | None,
-        extras: tuple[str, ...],
+        mask: Tensor | None,
+        terms: Mapping[str, Any],
     ) -> None:
         """Hand one call on; used by the registered function."""
+        scaling = terms.get("scaling")
         call = AttentionCall(
             index=self.calls,
             name=self._names.get(module, type(module).__name__),
@@ -121,7 +125,8 @@ class Collector:
             value=value,
             attention=attention,
             scaling=float(query.shape[-1]) ** -0.5 if scaling is None else float(scaling),
-            extras=extras,
+            mask=mask,
+            terms={name: terms[name] for name in TERMS if terms.get(name) is not None},
         )
         self.calls += 1
         self._on_call(call)
@@ -143,8 +148,7 @@ def _capture_attention(
     output, attention = eager(module, query, key, value, attention_mask, **terms)
     collector = _active.get()
     if collector is not None:
-        extras = tuple(name for name in EXTRA_TERMS if terms.get(name) is not None)
-        collector.record(module, query, key, value, attention, terms.get("scaling"), extras)
+        collector.record(module, query, key, value, attention, attention_mask, terms)
     return output, attention
 
 

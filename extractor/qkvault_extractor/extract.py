@@ -213,7 +213,6 @@ class _Job:
             "batch_tokens": self._options.batch_tokens or default_budget(loaded.device.type),
             "capture": "transformers attention interface, the model's own eager attention",
             "capture_difference": probe.difference,
-            "score_terms": list(probe.extras),
             "sources": list(inputs.sources),
             "formats": list(inputs.formats),
             "text_columns": list(inputs.text_columns),

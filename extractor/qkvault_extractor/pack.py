@@ -89,7 +89,7 @@ class Packer:
         depth = {stack.name: {n: i for i, n in enumerate(stack.layers)} for stack in probe.stacks}
         self._depths = [depth[site.stack][site.layer] for site in probe.sites]
         self._heads = max(stack.heads for stack in probe.stacks)
-        self._sums_to_one = not {"s_aux", "sinks"} & set(probe.extras)
+        self._sums_to_one = probe.sums_to_one
         self._precision = precision
         self._buffers = buffers
         self._keeps_attention = "attention" in arrays

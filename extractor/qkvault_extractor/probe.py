@@ -15,15 +15,13 @@ from typing import TYPE_CHECKING, Final
 from qkvault import InputError, Stack, StackName
 from qkvault_extractor.capture import AttentionCall, Collector
 from qkvault_extractor.model import SUPPORTED, LoadedModel, quiet
+from qkvault_extractor.recipes import find_recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 TOLERANCE: Final = 1e-5
 """Largest difference between captured and eager attention in float32; rounding stays below 5e-6."""
-
-PROBE_TOKENS: Final = 512
-"""Longest probe; long enough for the windows and chunks of most models to matter."""
 
 PROBE_CELLS: Final = 1 << 27
 """Most attention weights of a probe, over all layers and heads (512 MB of float32)."""
@@ -48,13 +46,13 @@ class Probe:
         stacks: its runs of attention layers.
         sites: one per attention call of a forward pass, in order.
         difference: largest difference found between captured and eager attention.
-        extras: score terms beyond scaling and mask that the model uses, by transformers' names.
+        sums_to_one: whether the rows of its attention do; not where a sink takes a share.
     """
 
     stacks: tuple[Stack, ...]
     sites: tuple[Site, ...]
     difference: float
-    extras: tuple[str, ...]
+    sums_to_one: bool = True
 
 
 def probe(loaded: LoadedModel, token_ids: Sequence[int]) -> Probe:
@@ -75,20 +73,18 @@ def probe(loaded: LoadedModel, token_ids: Sequence[int]) -> Probe:
     batch = [ids, ids[: len(ids) // 2]] if loaded.takes_batches else [ids]
     with torch.inference_mode(), quiet():
         calls, output = _run_captured(loaded, batch)
-        if not calls:
-            raise _refuse(loaded, "it computes attention in code of its own")
-        sites, stacks = _describe(loaded, calls)
+        _check_calls(loaded, calls)
         difference = _compare(loaded, batch, calls, output)
-    extras = sorted({name for call in calls for name in call.extras})
-    return Probe(stacks, sites, difference, tuple(extras))
+        sites, stacks = _describe(loaded, calls, len(ids), len(token_ids))
+    sinks = any({"s_aux", "sinks"} & call.terms.keys() for call in calls)
+    return Probe(stacks, sites, difference, not sinks)
 
 
 def _probe_length(loaded: LoadedModel) -> int:
+    """The longest probe that memory allows: a window shows only on texts longer than it."""
     config = loaded.model.config.get_text_config()
     maps = 2 * config.num_hidden_layers * config.num_attention_heads
-    side = int((PROBE_CELLS / maps) ** 0.5)
-    limit = getattr(config, "max_position_embeddings", None) or PROBE_TOKENS
-    return max(SHORTEST_PROBE, min(PROBE_TOKENS, side, limit))
+    return max(SHORTEST_PROBE, int((PROBE_CELLS / maps) ** 0.5))
 
 
 def _run_captured(
@@ -108,25 +104,35 @@ def _run_captured(
     return calls, output
 
 
-def _describe(
-    loaded: LoadedModel, calls: list[AttentionCall]
-) -> tuple[tuple[Site, ...], tuple[Stack, ...]]:
+def _check_calls(loaded: LoadedModel, calls: list[AttentionCall]) -> None:
+    """Refuse calls that do not make one stack of self-attention."""
+    if not calls:
+        raise _refuse(loaded, "it computes attention in code of its own")
     shapes = {_shape(call) for call in calls}
     if len(shapes) > 1:
         raise _refuse(loaded, f"its layers differ in heads or widths: {sorted(shapes)}")
-    heads, key_heads, head_dim, value_dim = shapes.pop()
-    for call in calls:
-        if call.attention is None or call.attention.shape[-1] != call.attention.shape[-2]:
-            raise _refuse(loaded, f"{call.name} attends to other tokens than the text's own")
+    heads, key_heads, _, _ = shapes.pop()
     if heads % key_heads:
         raise _refuse(loaded, f"{heads} heads do not divide among {key_heads} key heads")
-    # Of the first example, which has no padding: rows of padding may hold anything.
-    causal = all(bool((call.attention[0].triu(1) == 0).all()) for call in calls)
+    for call in calls:
+        tokens = call.query.shape[2]
+        if call.attention is None or call.attention.shape[2:] != (tokens, tokens):
+            raise _refuse(loaded, f"{call.name} attends to other tokens than the text's own")
+
+
+def _describe(
+    loaded: LoadedModel, calls: list[AttentionCall], tokens: int, longest: int
+) -> tuple[tuple[Site, ...], tuple[Stack, ...]]:
+    heads, key_heads, head_dim, value_dim = _shape(calls[0])
+    recipes = tuple(find_recipe(call, tokens, longest) for call in calls)
+    causal = all(recipe.mask.causal for recipe in recipes)
     name: StackName = "decoder" if causal else "encoder"
     layers = number_layers(calls)
     sites = tuple(Site(name, n, c.name) for n, c in zip(layers, calls, strict=True))
     scaling = tuple(call.scaling for call in calls)
-    stack = Stack(name, layers, heads, key_heads, head_dim, value_dim, causal, scaling)
+    stack = Stack(
+        name, layers, heads, key_heads, head_dim, value_dim, causal, scaling, recipe=recipes
+    )
     return sites, (stack,)
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 LAYERS, HEADS, KEY_HEADS, DIM = (2, 5), 4, 2, 8
 STACK = Stack("decoder", LAYERS, HEADS, KEY_HEADS, DIM, DIM + 1, True, (1.0, 1.0))
-PROBE = Probe((STACK,), tuple(Site("decoder", n, f"layers.{n}.attn") for n in LAYERS), 0.0, ())
+PROBE = Probe((STACK,), tuple(Site("decoder", n, f"layers.{n}.attn") for n in LAYERS), 0.0)
 
 
 def make_buffers(rows: int, side: int, precision: Precision) -> dict[str, NDArray[Any]]:
@@ -67,7 +67,8 @@ def make_call(index: int, lengths: list[int], seed: int = 0) -> AttentionCall:
         value=draw(len(lengths), KEY_HEADS, side, DIM + 1),
         attention=scores.softmax(-1),
         scaling=1.0,
-        extras=(),
+        mask=None,
+        terms={},
     )
 
 
