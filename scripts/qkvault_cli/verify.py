@@ -13,15 +13,20 @@ from .progress import Meter, format_bytes
 MAX_EXAMPLES_NAMED = 8
 
 
-def check(vault: Path, full: bool) -> bool:
+def check(vault: Path, full: bool, derive: bool = False) -> bool:
     """Verify ``vault``, print one line per damage and a closing line; true where it is clean."""
     with Meter("verify", "units") as meter:
         report = qkvault.verify(
-            vault, full=full, progress=lambda done, total: meter.update(done, total, "")
+            vault,
+            full=full,
+            derive=derive,
+            progress=lambda done, total: meter.update(done, total, ""),
         )
     for damage in report.damages:
         click.echo(f"{damage.path}: {damage.reason}{_touched(damage.examples)}")
     size = f"{report.units} units, {format_bytes(report.bytes)}"
+    if report.derived is not None:
+        size += f", derived attention within {report.derived:.1e}"
     if report.ok:
         click.echo(f"{vault.name}: clean ({size}{', every byte decoded' if full else ''})")
     else:
@@ -40,8 +45,11 @@ def _touched(examples: tuple[int, ...]) -> str:
 @click.command()
 @click.argument("vault", type=click.Path(path_type=Path))
 @click.option("--full", is_flag=True, help="Read and decode every byte, check values as well.")
+@click.option(
+    "--derive", is_flag=True, help="Compute attention from queries and keys and compare it."
+)
 @click.pass_context
-def verify(ctx: click.Context, vault: Path, full: bool) -> None:
+def verify(ctx: click.Context, vault: Path, full: bool, derive: bool) -> None:
     """Check that VAULT is whole: exit code 0 where it is, 3 where it is not.
 
     The quick check reads records, sizes and indexes; --full decodes every chunk.
@@ -50,6 +58,7 @@ def verify(ctx: click.Context, vault: Path, full: bool) -> None:
     Examples:
       qkvault verify mrpc.vault
       qkvault verify mrpc.vault --full
+      qkvault verify mrpc.vault --derive
     """
-    if not check(vault, full):
+    if not check(vault, full, derive):
         ctx.exit(qkvault.VaultError.exit_code)

@@ -25,6 +25,7 @@ from .documents import MAX_DOCUMENT_BYTES, sha256_hex
 from .errors import VaultError
 from .metadata import MAX_METADATA_BYTES
 from .plan import EXAMPLE_ARRAYS
+from .rederiving import compare_unit, refuse_unverifiable
 from .soundness import check_examples, check_shard
 from .store import EXAMPLES, PLAN, REJECTS, Store, vault_state
 from .vault import Vault
@@ -64,12 +65,15 @@ class VerifyReport:
         units: units of the vault.
         bytes: of the files that were checked.
         full: whether every byte was read and decoded.
+        derived: largest difference between stored attention and what queries and keys give; None
+            where it was not asked for.
     """
 
     damages: tuple[Damage, ...]
     units: int
     bytes: int
     full: bool
+    derived: float | None = None
 
     @property
     def ok(self) -> bool:
@@ -78,7 +82,11 @@ class VerifyReport:
 
 
 def verify(
-    path: Path | str, *, full: bool = False, progress: ProgressCall | None = None
+    path: Path | str,
+    *,
+    full: bool = False,
+    derive: bool = False,
+    progress: ProgressCall | None = None,
 ) -> VerifyReport:
     """Check a vault.
 
@@ -89,10 +97,13 @@ def verify(
     Args:
         path: the vault.
         full: read and decode every byte.
+        derive: compute attention from queries and keys and compare it with what is stored: with
+            the thumbnails, where the vault derives attention. See :mod:`qkvault.rederiving`.
         progress: called with (units done, units in all).
 
     Raises:
         VaultError: there is no vault at ``path``. Damage does not raise; it is reported.
+        MissingArray: ``derive`` was asked for and there is nothing to compare.
     """
     folder = Path(path)
     try:
@@ -102,7 +113,7 @@ def verify(
             raise
         return VerifyReport((Damage(PLAN, _reason(error, folder / PLAN)),), 0, 0, full)
     try:
-        return _Verifier(store, full, progress).run()
+        return _Verifier(store, full, derive, progress).run()
     finally:
         store.close()
 
@@ -110,13 +121,18 @@ def verify(
 class _Verifier:
     """Goes through a vault's files and notes what is wrong with each."""
 
-    def __init__(self, store: Store, full: bool, progress: ProgressCall | None) -> None:
+    def __init__(
+        self, store: Store, full: bool, derive: bool, progress: ProgressCall | None
+    ) -> None:
         self._store = store
         self._plan = store.plan
         self._path = store.path
         self._vault = Vault.over(store)
         self._full = full
+        self._derived = 0.0 if derive else None
         self._progress = progress
+        if derive:
+            refuse_unverifiable(self._vault)
         self._damages: list[Damage] = []
         self._damaged: set[str] = set()
         self._placed = True
@@ -131,10 +147,14 @@ class _Verifier:
         self._check_example_shards()
         for unit in range(self._plan.units):
             self._check_unit(unit)
+            if self._derived is not None and self._placed:
+                self._derived = max(self._derived, self._compare_derived(unit))
             if self._progress:
                 self._progress(unit + 1, self._plan.units)
         self._check_manifest()
-        return VerifyReport(tuple(self._damages), self._plan.units, self._bytes, self._full)
+        return VerifyReport(
+            tuple(self._damages), self._plan.units, self._bytes, self._full, self._derived
+        )
 
     @contextmanager
     def _noting(self, path: str, examples: Sequence[int] = _NOBODY) -> Iterator[None]:
@@ -240,6 +260,21 @@ class _Verifier:
             self._note(file, reason, touched)
         if file not in self._damaged:
             self._check_bytes(file, receipt)
+
+    def _compare_derived(self, unit: int) -> float:
+        """Compare stored with derived attention; returns the largest difference."""
+        largest = 0.0
+        with self._noting(commit_path(unit), self._examples([unit])):
+            for found in compare_unit(self._vault, unit):
+                largest = max(largest, found.largest)
+                if found.largest > found.bound:
+                    self._note(
+                        f"{group_name(self._plan.unit_rows(unit)[0].length)}/{found.array}",
+                        f"layer {found.layer} differs by {found.largest:.2g} from what queries and"
+                        f" keys give; {found.bound:.2g} is the bound",
+                        (found.example,),
+                    )
+        return largest
 
     def _check_bytes(self, file: str, receipt: ShardReceipt) -> None:
         """Hash a whole file."""
