@@ -23,7 +23,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
 import threading
 import weakref
 from contextlib import suppress
@@ -67,7 +66,7 @@ class Claim:
                 self._begin(token)
         except BaseException:
             self.release()
-            shutil.rmtree(self.folder, ignore_errors=True)
+            disk.sweep(self.folder)
             raise
         _heart.add(self)
 
@@ -95,7 +94,7 @@ class Claim:
         with suppress(OSError):
             if os.path.samestat(os.fstat(fd), self._lease.stat()):
                 self._lease.unlink()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        disk.sweep(self.folder)
         os.close(fd)
 
     def forget(self) -> None:
@@ -169,7 +168,7 @@ class Claim:
                 lost = other.with_name(f"{other.name}.lost")
                 with suppress(FileNotFoundError):  # its holder has just removed it
                     other.rename(lost)
-                shutil.rmtree(lost, ignore_errors=True)
+                disk.sweep(lost)
 
 
 def _died_here(fd: int) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -40,14 +41,17 @@ def writing(path: Path | str) -> Iterator[None]:
         ) from error
 
 
-def look_at(path: Path) -> os.stat_result | None:
-    """What stands at a path, links followed; None if nothing does.
+def look_at(path: Path, *, follow: bool = True) -> os.stat_result | None:
+    """What stands at a path; None if nothing does.
+
+    Args:
+        follow: look at what a link names; False at the link itself.
 
     Raises:
         VaultError: the system does not tell.
     """
     try:
-        return os.stat(path)  # noqa: PTH116  (Path's own tests let errors pass as absence, or up)
+        return path.stat(follow_symlinks=follow)
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
         return None
     except OSError as error:
@@ -166,6 +170,12 @@ def sync_folder(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def sweep(folder: Path) -> None:
+    """Remove a folder of leftovers, as far as the disk lets it; whoever comes next goes on."""
+    with suppress(OSError):  # which rmtree lets through where it looks at what it has opened
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_buffers(fd: int, buffers: Iterable[bytes | memoryview]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
 from array import array
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -345,7 +344,7 @@ def _planning_folder(path: Path) -> Iterator[Path]:
             disk.try_lock(lock)
         yield folder
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        disk.sweep(folder)
         raise
     finally:
         if lock >= 0:
@@ -367,6 +366,6 @@ def _remove_if_dead(folder: Path) -> None:
     lock = os.open(folder / PLAN, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         if disk.try_lock(lock):
-            shutil.rmtree(folder, ignore_errors=True)
+            disk.sweep(folder)
     finally:
         os.close(lock)

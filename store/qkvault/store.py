@@ -47,7 +47,7 @@ def vault_state(path: Path | str) -> VaultState:
     """
     folder = Path(path)
     if not disk.is_folder(folder):
-        return "other" if disk.look_at(folder) or folder.is_symlink() else "absent"
+        return "other" if disk.look_at(folder, follow=False) else "absent"
     if disk.is_file(folder / PLAN):
         return "complete" if disk.is_file(folder / MANIFEST) else "unfinished"
     return "other" if disk.list_folder(folder) else "empty"

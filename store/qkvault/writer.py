@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 from collections import deque
 from contextlib import suppress
 from functools import cached_property
@@ -234,7 +233,7 @@ class VaultWriter:
                 array = path.partition("/")[2].rpartition("/")[0]
                 stored[array] = stored.get(array, 0) + receipt.size
         self._put_manifest(manifest_bytes(plan, commits_digest(hashes), stored))
-        shutil.rmtree(self.path / PARTIAL, ignore_errors=True)
+        disk.sweep(self.path / PARTIAL)
         self.close()
         return Vault(self.path).digest
 
