@@ -186,7 +186,7 @@ def test_what_is_not_a_vault_is_told(tmp_path: Path, make: object, state: str) -
     path = tmp_path / "thing"
     make(path)  # type: ignore[operator]
     assert qkvault.vault_state(path) == state
-    with pytest.raises(VaultError, match=r"does not exist|has no plan\.json"):
+    with pytest.raises(VaultError, match=r"does not exist|has no plan\.json|is not a vault"):
         qkvault.open(path)
     with pytest.raises(VaultError):
         qkvault.verify(path)
