@@ -1,6 +1,6 @@
 /** The model view: every head of every layer, small, in one grid; one of them enlarged. */
 
-import { el, isDark, sizeCanvas, themeColour } from "../dom.js";
+import { breathe, el, isDark, sizeCanvas, themeColour } from "../dom.js";
 import { Enlarged } from "../enlarged.js";
 import { clearField, createField, settle, splatMap, toneMap } from "../lines.js";
 import { binTokens, paintMatrix } from "../matrix.js";
@@ -16,6 +16,7 @@ import { contrastFor, css, layerColour, ramp } from "../scale.js";
  */
 
 const AXIS = 30;
+const SLICE_MS = 12;
 /** Longer texts are drawn as matrices unless asked otherwise: their lines fill a thumbnail solid. */
 const MOST_LINES = 32;
 
@@ -74,8 +75,8 @@ export class ModelView {
     this.codes = /** @type {Uint8Array} */ (frame.data);
     this.at = { depth: context.depth, head: context.head };
     this.place(context);
-    this.draw(context);
     this.drawMarks();
+    await this.draw(context, signal);
     const box = this.cellBox(this.at);
     box.x += this.surface.offsetLeft - this.root.scrollLeft;
     box.y += this.surface.offsetTop - this.root.scrollTop;
@@ -107,26 +108,32 @@ export class ModelView {
     return { x: left + head * (cell + gap), y: top + depth * (high + gap), width: cell, height: high };
   }
 
-  /** @param {Context} context */
-  draw(context) {
+  /** Cell by cell, leaving the browser room to answer. @param {Context} context @param {AbortSignal} signal */
+  async draw(context, signal) {
     const target = /** @type {CanvasRenderingContext2D} */ (this.context2d);
     const { stack, rows, columns, example } = context;
     const side = /** @type {number} */ (this.side);
     const bins = { rows: binTokens(rows, example.length, side), columns: binTokens(columns, example.length, side) };
     const paint = drawnAs(context) === "lines" ? this.linePainter(bins) : this.matrixPainter(bins, contrastFor(example.length));
     const background = themeColour("--cell");
-    stack.layers.forEach((_, depth) => {
+    const codes = /** @type {Uint8Array} */ (this.codes);
+    this.drawAxes(target, context);
+    let since = performance.now();
+    for (let depth = 0; depth < stack.layers.length; depth += 1) {
       const colour = layerColour(depth, stack.layers.length, isDark());
       for (let head = 0; head < stack.heads; head += 1) {
         const { x, y, width, height } = this.cellBox({ depth, head });
         target.fillStyle = css(background);
         target.fillRect(x, y, width, height);
-        const codes = /** @type {Uint8Array} */ (this.codes);
         const grid = { codes, offset: (depth * stack.heads + head) * side * side, stride: side };
         target.drawImage(paint(grid, colour, background), x, y, width, height);
+        if (performance.now() - since > SLICE_MS) {
+          await breathe();
+          signal.throwIfAborted();
+          since = performance.now();
+        }
       }
-    });
-    this.drawAxes(target, context);
+    }
   }
 
   /**
@@ -165,12 +172,15 @@ export class ModelView {
     const field = createField(width, height);
     const pitch = height / Math.max(rows.length, columns.length);
     const y = (/** @type {number} */ at) => (at + 0.5) * pitch;
-    const place = { left: y, right: y, thickness: Math.max(1, Math.min(1.6 * density, pitch * 0.4)), least: 1 };
+    const thickness = Math.max(1, Math.min(1.6 * density, pitch * 0.4));
+    const place = { left: y, right: y, thickness, least: 1 };
+    // Where rows lie closer than lines are thick, less gain keeps the thumbnail from filling solid.
+    const gain = 2.2 * Math.min(1, pitch / (3 * thickness)) ** 0.9;
     return (grid, colour) => {
       clearField(field);
       splatMap(field, grid, rows, columns, place);
       settle(field, colour);
-      context.putImageData(new ImageData(toneMap(field, 2.2), width, height), 0, 0);
+      context.putImageData(new ImageData(toneMap(field, gain), width, height), 0, 0);
       return tile;
     };
   }
