@@ -93,6 +93,22 @@ class Hdf5Store(Store):
         }[name]
         return Column(self._meta(f"{EXAMPLES}/{name}", shape, dtype), self._shard, self._kept)
 
+    def unit_shard(self, length: int, array: str, number: int) -> Shard:
+        """All chunks of a bucket's array; there is only this one, whatever ``number`` is."""
+        return self._shard(self.array_meta(length, array), number)
+
+    def refuse_missing_chunks(self, length: int, array: str) -> None:
+        """Look for chunks that were never written, without reading any.
+
+        Raises:
+            VaultError: the array is missing, damaged or not whole.
+        """
+        meta = self.array_meta(length, array)
+        with _reading(self.path):
+            found = self._file.dataset(meta.path).id.get_num_chunks()
+        if found != meta.chunks_per_shard:
+            raise VaultError(f"{meta.path} has {found} of {meta.chunks_per_shard} chunks")
+
     def commit(self, unit: int) -> Commit:
         """There are none: an export is made whole or not at all."""
         raise VaultError(f"{self.path} is an export, whose parts have no commits")

@@ -22,7 +22,7 @@ from .commits import (
     parse_manifest,
 )
 from .documents import MAX_DOCUMENT_BYTES, sha256_hex
-from .errors import VaultError
+from .errors import InputError, VaultError
 from .metadata import MAX_METADATA_BYTES
 from .plan import EXAMPLE_ARRAYS
 from .rederiving import compare_unit, refuse_unverifiable
@@ -95,7 +95,7 @@ def verify(
     sum to one and that records match their places.
 
     Args:
-        path: the vault.
+        path: the vault, or its export in one HDF5 file.
         full: read and decode every byte.
         derive: compute attention from queries and keys and compare it with what is stored: with
             the thumbnails, where the vault derives attention. See :mod:`qkvault.rederiving`.
@@ -106,6 +106,8 @@ def verify(
         MissingArray: ``derive`` was asked for and there is nothing to compare.
     """
     folder = Path(path)
+    if folder.is_file():
+        return _verify_export(folder, full, derive, progress)
     try:
         store = Store(folder, manifest=False)
     except VaultError as error:
@@ -114,6 +116,23 @@ def verify(
         return VerifyReport((Damage(PLAN, _reason(error, folder / PLAN)),), 0, 0, full)
     try:
         return _Verifier(store, full, derive, progress).run()
+    finally:
+        store.close()
+
+
+def _verify_export(
+    path: Path, full: bool, derive: bool, progress: ProgressCall | None
+) -> VerifyReport:
+    from .hdf5_check import check_hdf5
+    from .hdf5_store import Hdf5Store
+
+    store = Hdf5Store(path)
+    try:
+        vault = Vault.over(store)
+        if derive:
+            raise InputError(f"{path} is an export; derive from the vault that it was made of")
+        damages = tuple(Damage(*found) for found in check_hdf5(vault, store, full, progress))
+        return VerifyReport(damages, store.plan.units, path.stat().st_size, full)
     finally:
         store.close()
 

@@ -373,3 +373,47 @@ def test_a_disk_that_refuses_leaves_nothing(
     with pytest.raises(ResourceError, match="No space left"):
         qkvault.export(vault, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_is_verified(exported: Path) -> None:
+    for full in (False, True):
+        shares: list[tuple[int, int]] = []
+        report = qkvault.verify(
+            exported, full=full, progress=lambda *share, seen=shares: seen.append(share)
+        )
+        assert report.ok
+        assert report.full is full
+        assert report.bytes == exported.stat().st_size
+        assert shares[0][0] == 0
+        assert shares[-1][0] == shares[-1][1]
+    with pytest.raises(InputError, match="is an export"):
+        qkvault.verify(exported, derive=True)
+
+
+@pytest.mark.parametrize(
+    "harm", [harm for harm in HOSTILE if harm not in (_plan_gone, _huge_plan, _external_link)]
+)
+def test_verify_finds_what_is_wrong_with_an_export(exported: Path, tmp_path: Path, harm) -> None:
+    path = tmp_path / "harmed.h5"
+    path.write_bytes(exported.read_bytes())
+    with h5py.File(path, "r+") as file:
+        harm(file)
+    report = qkvault.verify(path)
+    assert not report.ok
+    assert {damage.path for damage in report.damages} <= {
+        "b0016/encoder/key",
+        "b0016/encoder/query",
+    }
+    assert report.damages[0].examples == (4, 5, 6)
+
+
+def test_a_full_verify_reads_every_chunk(exported: Path, tmp_path: Path) -> None:
+    path = tmp_path / "harmed.h5"
+    with h5py.File(exported) as file:
+        at = file["b0024/encoder/value"].id.get_chunk_info(0).byte_offset
+    data = bytearray(exported.read_bytes())
+    data[at + 20] ^= 1
+    path.write_bytes(data)
+    assert qkvault.verify(path).ok
+    report = qkvault.verify(path, full=True)
+    assert [damage.path for damage in report.damages] == ["b0024/encoder/value"]
