@@ -72,7 +72,7 @@ class Position:
 class Table:
     """What is known of every example, to be searched, filtered, sorted and paged through.
 
-    Built from the vault on first use, which takes about a second per 20,000 examples, and kept in
+    Built from the vault on first use, which takes about a second per 10,000 examples, and kept in
     the user's cache folder. Any number of threads may use one table, and processes that
     are forked from them.
 
