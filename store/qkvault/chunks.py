@@ -27,6 +27,7 @@ CHUNKS_PER_SHARD: Final = 4096
 _METRIC_ROWS: Final = 16
 EXAMPLE_ROWS_PER_CHUNK: Final = 16384
 RECORD_BYTES_PER_CHUNK: Final = 64 * KIB
+EXAMPLE_CHUNKS_PER_SHARD: Final = 1024
 
 CodecName = Literal["zstd", "lz4-shuffle", "zstd-bitshuffle", "plain"]
 

@@ -21,17 +21,17 @@ from . import disk
 from .arrays import Column
 from .cache import Cache
 from .chunks import (
+    EXAMPLE_CHUNKS_PER_SHARD,
     EXAMPLE_ROWS_PER_CHUNK,
-    RECORD_BYTES_PER_CHUNK,
     ArrayPlan,
     bucket_length,
     group_name,
     plan_bucket,
 )
-from .codecs import make_codec
 from .commits import COMMITS
 from .documents import sha256_hex
 from .errors import InputError
+from .lines import LineWriter
 from .metadata import ArrayMeta, array_document, group_document, meta_of, root_document
 from .plan import Plan, check_spec, number_buckets, plan_bytes, spec_hash
 from .records import id_hash, parse_record, record_line
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_CHUNKS_PER_SHARD: Final = 1024
 _SUFFIX: Final = ".planning-"
 
 
@@ -126,7 +125,7 @@ class _Planner:
         """Write the records and their offsets; returns each example's length and id hash."""
         lengths, hashes, offsets = array("i"), array("Q"), array("Q", [0])
         self._make(f"{EXAMPLES}/records")
-        lines = _LineWriter(self._folder, self._binding)
+        lines = LineWriter(self._folder, self._binding)
         try:
             for record in records:
                 line = record_line(record)
@@ -143,7 +142,7 @@ class _Planner:
         self._put_column("offset", np.frombuffer(offsets, np.uint64), ("boundary",))
         return lengths, hashes
 
-    def _finish_records(self, lines: _LineWriter) -> ArrayMeta:
+    def _finish_records(self, lines: LineWriter) -> ArrayMeta:
         plan, receipts = lines.close()
         self._shards.update(receipts)
         self._put_document(plan.path, array_document(plan))
@@ -204,7 +203,7 @@ class _Planner:
         rows = len(values)
         chunk = min(EXAMPLE_ROWS_PER_CHUNK, rows)
         chunks = -(-rows // chunk)
-        per_shard = min(chunks, _CHUNKS_PER_SHARD)
+        per_shard = min(chunks, EXAMPLE_CHUNKS_PER_SHARD)
         plan = ArrayPlan(
             path=f"{EXAMPLES}/{name}",
             shape=values.shape,
@@ -261,68 +260,6 @@ class _Planner:
             (self._folder / path).mkdir(exist_ok=True)
 
 
-class _LineWriter:
-    """Writes the bytes of all records as chunks of an array whose size is known only at the end."""
-
-    def __init__(self, folder: Path, binding: str) -> None:
-        self._folder = folder
-        self._binding = binding
-        self._codec = make_codec("zstd", 1)
-        self._pending = bytearray()
-        self._chunks = 0
-        self._bytes = 0
-        self._receipts: dict[str, ShardReceipt] = {}
-        self._writer: ShardWriter | None = None
-        self._name = f"{EXAMPLES}/records"
-
-    def add(self, line: bytes) -> None:
-        """Append one line."""
-        self._bytes += len(line)
-        self._pending += line
-        while len(self._pending) >= RECORD_BYTES_PER_CHUNK:
-            self._put(bytes(self._pending[:RECORD_BYTES_PER_CHUNK]))
-            del self._pending[:RECORD_BYTES_PER_CHUNK]
-
-    def close(self) -> tuple[ArrayPlan, dict[str, ShardReceipt]]:
-        """Write what is left; returns the array's plan and its shards."""
-        if self._pending:
-            self._put(bytes(self._pending).ljust(RECORD_BYTES_PER_CHUNK, b"\0"))
-        per_shard = min(self._chunks, _CHUNKS_PER_SHARD)
-        self._close_shard(per_shard)
-        plan = ArrayPlan(
-            path=self._name,
-            shape=(self._bytes,),
-            shard=(per_shard * RECORD_BYTES_PER_CHUNK,),
-            chunk=(RECORD_BYTES_PER_CHUNK,),
-            dtype="uint8",
-            codec="zstd",
-            dims=("byte",),
-            attributes={"encoding": {"name": "json-lines", "charset": "utf-8"}},
-        )
-        return plan, self._receipts
-
-    def abandon(self) -> None:
-        """Close what is open; safe to call twice."""
-        if self._writer is not None:
-            self._writer.abandon()
-
-    def _put(self, chunk: bytes) -> None:
-        place = self._chunks % _CHUNKS_PER_SHARD
-        if place == 0:
-            self._close_shard(_CHUNKS_PER_SHARD)
-            path = f"{self._name}/c.{self._chunks // _CHUNKS_PER_SHARD}"
-            self._writer = ShardWriter(self._folder / path, _CHUNKS_PER_SHARD, self._binding, path)
-        assert self._writer is not None
-        self._writer.add([(place, self._codec.encode(np.frombuffer(chunk, np.uint8)))])
-        self._chunks += 1
-
-    def _close_shard(self, chunks: int) -> None:
-        if self._writer is not None:
-            number = len(self._receipts)
-            self._receipts[f"{self._name}/c.{number}"] = self._writer.close(chunks)
-            self._writer = None
-
-
 def _refuse_what_stands_there(path: Path) -> None:
     state = vault_state(path)
     if state in ("unfinished", "complete"):
@@ -334,21 +271,39 @@ def _refuse_what_stands_there(path: Path) -> None:
 @contextmanager
 def _planning_folder(path: Path) -> Iterator[Path]:
     """A sibling folder, removed if planning fails; its empty plan is locked until then."""
-    folder = path.with_name(f"{path.name}{_SUFFIX}{secrets.token_hex(4)}")
     lock = -1
-    try:
+    while lock < 0:
+        folder = path.with_name(f"{path.name}{_SUFFIX}{secrets.token_hex(4)}")
         with disk.writing(folder):
-            folder.mkdir()
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            lock = os.open(folder / PLAN, flags, 0o666)
-            disk.try_lock(lock)
+            lock = _make_locked(folder)
+    try:
         yield folder
     except BaseException:
         disk.sweep(folder)
         raise
     finally:
+        os.close(lock)
+
+
+def _make_locked(folder: Path) -> int:
+    """Make a planning folder; its lock, or -1 if another process swept it away before it had one."""
+    folder.mkdir()
+    lock = -1
+    try:
+        lock = os.open(folder / PLAN, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        locked = disk.try_lock(lock) is not False
+        if locked and os.path.samestat(os.fstat(lock), (folder / PLAN).stat()):
+            return lock
+    except FileNotFoundError:
+        pass
+    except BaseException:
+        disk.sweep(folder)
         if lock >= 0:
             os.close(lock)
+        raise
+    if lock >= 0:
+        os.close(lock)
+    return -1
 
 
 def _sweep(path: Path) -> None:
