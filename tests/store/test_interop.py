@@ -116,7 +116,7 @@ def test_loading_with_workers(vault: qkvault.Vault, method: str) -> None:
     loader = data.DataLoader(
         samples,
         batch_size=3,
-        num_workers=2,
+        num_workers=1,
         collate_fn=samples.collate,
         multiprocessing_context=method,
     )
