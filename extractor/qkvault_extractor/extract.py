@@ -129,6 +129,7 @@ class _Job:
             label_names=loaded.label_names,
             identity=self._identity,
             provenance=self._tell_provenance(loaded, probe),
+            metrics=qkvault.METRICS if "attention" in options.arrays else (),
         )
         refused = sorted([*self._inputs.rejects, *rejects], key=lambda reject: reject.number)
         self._writer = qkvault.create(

@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 
 from qkvault import THUMBNAIL_SIDE, ArrayName, InputError, Precision, make_thumbnail
+from qkvault_extractor.metrics import HeadMetrics
 from qkvault_extractor.thumbnails import is_poolable, pool
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from qkvault import TokenRoles
     from qkvault_extractor.capture import AttentionCall
     from qkvault_extractor.probe import Probe
 
@@ -44,11 +46,13 @@ class Batch:
         rows: their rows in the unit's buffers, int64 [B].
         lengths: their tokens, int64 [B].
         ids: what they are called in error messages.
+        roles: of each one's tokens; needed only where head metrics are kept.
     """
 
     rows: NDArray[np.int64]
     lengths: NDArray[np.int64]
     ids: Sequence[str]
+    roles: Sequence[TokenRoles] = ()
 
     def runs(self, heads: int) -> list[tuple[int, int, int]]:
         """Half-open ranges that share one length and fit into a cache: ``(start, stop, length)``.
@@ -93,6 +97,9 @@ class Packer:
         self._precision = precision
         self._buffers = buffers
         self._keeps_attention = "attention" in arrays
+        masks = {stack.name: [r.mask for r in stack.recipe] for stack in probe.stacks}
+        self._masks = [masks[s.stack][d] for s, d in zip(probe.sites, self._depths, strict=True)]
+        self._meter: HeadMetrics | None = None
         self._vectors = [name for name in ("query", "key", "value") if name in arrays]
         self._scratch = torch.empty(0)
         self._tolerance = 0.0
@@ -106,6 +113,7 @@ class Packer:
         self._batch = batch
         self._runs = batch.runs(self._heads)
         self._taken = 0
+        self._meter = None
         self._row_errors: list[Tensor] = []  # one (example,) per call
         self._norms: list[Tensor] = []  # one (example,) per call and kept vector array
 
@@ -132,6 +140,7 @@ class Packer:
                     self._pack_attention(site.stack, depth, start, part)
             for name in self._vectors:
                 self._pack_vectors(f"{site.stack}/{name}", depth, getattr(call, name))
+            self._measure(f"{site.stack}/metrics", depth, call)
 
     def finish(self, logits: Tensor | None) -> None:
         """End a batch: store logits, check that all calls were made and all values are sound.
@@ -198,6 +207,16 @@ class Packer:
         host = vectors.to(dtype).cpu().numpy()
         for start, stop, tokens in self._runs:
             self._write(name, depth, start, host[start:stop, :, :tokens], tokens, vectors.shape[-1])
+
+    def _measure(self, name: str, depth: int, call: AttentionCall) -> None:
+        """Store the metrics of a layer's heads, where they are kept."""
+        if name not in self._buffers:
+            return
+        if self._meter is None:
+            device = call.attention.device
+            self._meter = HeadMetrics(self._batch.lengths.tolist(), self._batch.roles, device)
+        values = self._meter.measure(call.attention, self._masks[call.index])
+        self._buffers[name][self._batch.rows, depth] = values.cpu().numpy()
 
     def _write(
         self, name: str, depth: int, start: int, values: NDArray[Any], height: int, width: int

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from qkvault import ResourceError, UnitTaken
+from qkvault import ResourceError, UnitTaken, token_roles
 from qkvault_extractor.batches import plan_batches
 from qkvault_extractor.capture import Collector
 from qkvault_extractor.options import Progress
@@ -115,7 +115,8 @@ class _Runner:
         import torch
 
         lengths = np.array([len(record.token_ids) for record in records])
-        packer.start(Batch(rows, lengths, [record.id for record in records]))
+        roles = [token_roles(record) for record in records] if self._writer.spec.metrics else ()
+        packer.start(Batch(rows, lengths, [record.id for record in records], roles))
         try:
             output = self._loaded.forward(
                 [record.token_ids for record in records],
