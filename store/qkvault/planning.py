@@ -272,38 +272,34 @@ def _refuse_what_stands_there(path: Path) -> None:
 def _planning_folder(path: Path) -> Iterator[Path]:
     """A sibling folder, removed if planning fails; its empty plan is locked until then."""
     lock = -1
-    while lock < 0:
-        folder = path.with_name(f"{path.name}{_SUFFIX}{secrets.token_hex(4)}")
-        with disk.writing(folder):
-            lock = _make_locked(folder)
     try:
+        while lock < 0:
+            folder = path.with_name(f"{path.name}{_SUFFIX}{secrets.token_hex(4)}")
+            with disk.writing(folder):
+                lock = _make_locked(folder)
         yield folder
     except BaseException:
         disk.sweep(folder)
         raise
     finally:
-        os.close(lock)
+        if lock >= 0:
+            os.close(lock)
 
 
 def _make_locked(folder: Path) -> int:
-    """Make a planning folder; its lock, or -1 if another process swept it away before it had one."""
+    """Make a planning folder; its lock, or -1 if another process has just swept it away."""
     folder.mkdir()
-    lock = -1
-    try:
+    kept = -1
+    with suppress(FileNotFoundError):
         lock = os.open(folder / PLAN, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        locked = disk.try_lock(lock) is not False
-        if locked and os.path.samestat(os.fstat(lock), (folder / PLAN).stat()):
-            return lock
-    except FileNotFoundError:
-        pass
-    except BaseException:
-        disk.sweep(folder)
-        if lock >= 0:
-            os.close(lock)
-        raise
-    if lock >= 0:
-        os.close(lock)
-    return -1
+        try:
+            locked = disk.try_lock(lock) is not False
+            if locked and os.path.samestat(os.fstat(lock), (folder / PLAN).stat()):
+                kept = lock
+        finally:
+            if kept < 0:
+                os.close(lock)
+    return kept
 
 
 def _sweep(path: Path) -> None:
