@@ -170,6 +170,7 @@ def test_records_that_fail_halfway_leave_nothing_behind(tmp_path: Path) -> None:
 def test_planning_folders_of_dead_processes_are_swept(tmp_path: Path) -> None:
     stale = tmp_path / "v.planning-dead"
     stale.mkdir()
+    (stale / "plan.json").touch()
     (stale / "zarr.json").write_text("{}")
     bystander = tmp_path / "v2.planning-dead"
     bystander.mkdir()
