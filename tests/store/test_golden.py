@@ -1,0 +1,51 @@
+"""Vaults written by earlier releases are read for ever, and the format does not drift unnoticed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import make_golden
+import qkvault
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+VAULTS = sorted(GOLDEN.glob("v*/*.vault"))
+
+
+def test_every_feature_has_its_vault() -> None:
+    assert {path.stem for path in VAULTS if path.parent.name == "v1.0"} == set(make_golden.VAULTS)
+
+
+@pytest.mark.parametrize("path", VAULTS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_golden_vault_is_read_as_it_was_written(path: Path) -> None:
+    expected = np.load(path.with_suffix(".npz"))
+    found = make_golden.read(path)
+    assert sorted(found) == sorted(expected)
+    with qkvault.open(path) as vault:
+        computed = {"attention"} if vault.spec.attention == "derived" else set()
+    for name, values in found.items():
+        if name in computed:
+            np.testing.assert_allclose(values, expected[name], atol=2e-6)
+        else:
+            np.testing.assert_array_equal(values, expected[name], err_msg=name)
+            assert values.dtype == expected[name].dtype
+    assert qkvault.verify(path, full=True).ok
+
+
+@pytest.mark.parametrize("name", make_golden.VAULTS)
+def test_writing_it_today_gives_the_same_documents(tmp_path: Path, name: str) -> None:
+    """But for digests of packed bytes, which may change with the compressor's release."""
+    golden = GOLDEN / f"v{qkvault.FORMAT_VERSION}" / f"{name}.vault"
+    today = make_golden.write(name, tmp_path / f"{name}.vault")
+    files = {str(f.relative_to(golden)) for f in golden.rglob("*") if f.is_file()}
+    assert {str(f.relative_to(today)) for f in today.rglob("*") if f.is_file()} == files
+    for file in files:
+        if file.endswith("zarr.json"):
+            assert (today / file).read_bytes() == (golden / file).read_bytes(), file
+    plans = [json.loads((path / "plan.json").read_bytes()) for path in (today, golden)]
+    for plan in plans:
+        del plan["hash"], plan["shards"]
+    assert plans[0] == plans[1]
