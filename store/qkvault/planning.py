@@ -30,7 +30,7 @@ from .chunks import (
 )
 from .commits import COMMITS
 from .documents import sha256_hex
-from .errors import InputError
+from .errors import InputError, VaultError
 from .lines import LineWriter
 from .metadata import ArrayMeta, array_document, group_document, meta_of, root_document
 from .plan import Plan, check_spec, number_buckets, plan_bytes, spec_hash
@@ -66,7 +66,7 @@ def make_folder(
     if not disk.is_folder(path.parent):
         raise InputError(f"{path} cannot be made: {path.parent} is not a folder")
     _refuse_what_stands_there(path)
-    _sweep(path)
+    sweep_dead_plans(path)
     with _planning_folder(path) as folder:
         _Planner(folder, spec, compress).run(records, rejects)
         _refuse_what_stands_there(path)
@@ -302,9 +302,13 @@ def _make_locked(folder: Path) -> int:
     return kept
 
 
-def _sweep(path: Path) -> None:
-    """Remove planning folders for the same vault whose process is dead."""
-    for name in disk.list_folder(path.parent):
+def sweep_dead_plans(path: Path) -> None:
+    """Remove planning folders for the same vault whose process is dead, as far as can be seen."""
+    try:
+        names = disk.list_folder(path.parent)
+    except VaultError:
+        return
+    for name in names:
         if name.startswith(f"{path.name}{_SUFFIX}"):
             folder = path.with_name(name)
             with suppress(OSError):

@@ -26,7 +26,7 @@ from .commits import (
 )
 from .documents import canonical_bytes
 from .errors import PlanMismatch, ResourceError, UnitTaken, VaultError
-from .planning import make_folder
+from .planning import make_folder, sweep_dead_plans
 from .shards import ShardReceipt, ShardWriter
 from .store import Store
 from .threads import cores, pool
@@ -234,6 +234,7 @@ class VaultWriter:
                 stored[array] = stored.get(array, 0) + receipt.size
         self._put_manifest(manifest_bytes(plan, commits_digest(hashes), stored))
         disk.sweep(self.path / PARTIAL)
+        sweep_dead_plans(self.path)
         self.close()
         return Vault(self.path).digest
 
