@@ -39,6 +39,7 @@ def make_vault(
     compress: bool = True,
     finish: bool = True,
     seed: int = 0,
+    metrics: bool = False,
 ) -> Path:
     """Write a small vault and return its path.
 
@@ -52,6 +53,7 @@ def make_vault(
         pairs: two texts per example, with segments 0 and 1.
         texts: the texts themselves, cycled over; random words if not given.
         finish: False leaves the vault without its manifest.
+        metrics: keep head metrics, of the attention as computed.
     """
     random = np.random.default_rng(seed)
     numbers = tuple(range(layers)) if isinstance(layers, int) else tuple(layers)
@@ -74,6 +76,7 @@ def make_vault(
         label_names=("different", "same") if logits == 2 else (),
         identity={"model": "random", "seed": seed},
         provenance={"model": "random", "library": "numpy"},
+        metrics=qkvault.METRICS if metrics else (),
     )
     if lengths is None:
         lengths = [int(n) for n in random.integers(5, 31, examples)]
@@ -85,6 +88,8 @@ def make_vault(
         for unit in writer.pending():
             buffer = writer.begin(unit)
             fill(buffer, spec, seed)
+            if metrics:
+                measure(buffer, spec, writer.records(unit), seed)
             writer.commit(buffer)
         if finish:
             writer.finish()
@@ -177,6 +182,19 @@ def fill(buffer: UnitBuffer, spec: VaultSpec, seed: int = 0) -> None:
                     buffer.arrays[path][row, :, :, :n] = values
         if spec.logits:
             buffer.arrays["logits"][row] = outputs(int(example), spec.logits, seed)
+
+
+def measure(
+    buffer: UnitBuffer, spec: VaultSpec, records: Sequence[Record], seed: int = 0
+) -> None:
+    """Fill in the head metrics of what :func:`fill` filled in."""
+    for row, (example, record) in enumerate(zip(buffer.unit.examples, records, strict=True)):
+        for stack in spec.stacks:
+            made = forward(int(example), len(record.tokens), stack, spec.precision, seed)
+            measured = qkvault.head_metrics(
+                made["attention"], qkvault.token_roles(record), qkvault.Mask(causal=stack.causal)
+            )
+            buffer.arrays[f"{stack.name}/metrics"][row] = measured
 
 
 def forward(

@@ -272,10 +272,44 @@ def test_frames_are_the_arrays_of_the_vault(asker: Asker, vault: qkvault.Vault) 
     assert value.data.astype(np.float32).tobytes() == example.value[1, 0].tobytes()
 
 
+def test_head_metrics_are_the_vaults(
+    asker: Asker, vault: qkvault.Vault, tmp_path: Path
+) -> None:
+    assert asker.json("/api/v1/s/some-pairs")["metrics"] == list(qkvault.METRICS)
+    for example in vault:
+        (frame,) = asker.frames(f"/ex/{example.index}/metrics/encoder")
+        assert (frame.part, frame.encoding, frame.head) == ("metrics", "value", None)
+        assert frame.data.shape == (2, 4, len(qkvault.METRICS))
+        assert frame.data.tobytes() == example.metrics.array.tobytes()
+    bare = Asker(create_app([make_vault(tmp_path / "v", examples=1)]))
+    assert bare.json("/api/v1/s/v")["metrics"] == []
+    bare.refused(f"{bare.base}/ex/0/metrics/encoder", 404, "missing_array")
+
+
+def test_examples_are_sorted_and_filtered_by_a_head_metric(
+    asker: Asker, vault: qkvault.Vault
+) -> None:
+    values = {e.index: float(e.metrics["a_to_b"][1, 3]) for e in vault}
+    column = quote("a_to_b[4,3]")
+    page = asker.json(f"{asker.base}/examples?sort={column}&order=desc")
+    listed = [row["index"] for row in page["rows"]]
+    assert listed == sorted(values, key=lambda index: -values[index])
+    for row in page["rows"]:
+        assert row["metrics"] == {"a_to_b[4,3]": pytest.approx(values[row["index"]], abs=1e-7)}
+    least = sorted(values.values())[6]
+    above = where(**{"a_to_b[4,3]": {"min": least}})
+    page = asker.json(f"{asker.base}/examples?where={above}")
+    assert {r["index"] for r in page["rows"]} == {n for n, v in values.items() if v >= least}
+    middle = asker.json(f"{asker.base}/position/{listed[5]}?sort={column}&order=desc")
+    assert (middle["place"], middle["previous"], middle["next"]) == (5, listed[4], listed[6])
+    asker.refused(f"{asker.base}/examples?sort=entropy%5B0,0%5D", 404, "out_of_range")
+
+
 @pytest.mark.parametrize(
     "path",
     [
         "/ex/12",
+        "/ex/0/metrics/decoder",
         "/ex/999999999",
         "/ex/0/thumbnails/decoder",
         "/ex/0/thumbnails/%3Cimg%3E",

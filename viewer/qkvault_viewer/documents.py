@@ -54,6 +54,7 @@ def manifest(store: Store) -> dict[str, Any]:
         "model": _model(vault),
         "stacks": [_stack(stack) for stack in vault.spec.stacks],
         "arrays": _arrays(facts),
+        "metrics": list(vault.spec.metrics),
         "label_names": list(vault.spec.label_names),
         "gold_names": gold_names(vault),
         "logits": vault.spec.logits,

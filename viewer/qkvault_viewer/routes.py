@@ -65,6 +65,7 @@ class Api:
             (f"{base}/find", self.find),
             (example, self.example),
             (f"{example}/thumbnails/<stack>", self.thumbnails),
+            (f"{example}/metrics/<stack>", self.metrics),
             (f"{example}/attention/{layer}", self.layer_maps),
             (f"{example}/attention/{layer}/<nat:head>", self.head_map),
             (f"{example}/row/{layer}/<nat:query>", self.row),
@@ -138,6 +139,11 @@ class Api:
         example, given = self._asked(store, tag, index, ("layers",))
         layers = parameters.span(given, "layers")
         return self._frames(self._slicer.thumbnails(example, stack, layers))
+
+    def metrics(self, store: str, tag: str, index: int, stack: str) -> Response:
+        """``{base}/ex/{i}/metrics/{stack}``"""
+        example, _ = self._asked(store, tag, index)
+        return self._frames(self._slicer.metrics(example, stack))
 
     def layer_maps(self, store: str, tag: str, index: int, stack: str, layer: int) -> Response:
         """``{base}/ex/{i}/attention/{stack}/{layer}``"""

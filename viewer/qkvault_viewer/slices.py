@@ -172,6 +172,16 @@ class Slicer:
         )
         return Cut(size, read)
 
+    def metrics(self, example: Example, stack: str) -> Cut:
+        """Head metrics of a whole stack, float32 ``(layer, head, metric)``; NaN for none."""
+        view = _stack(example, stack)
+        measured = view.metrics
+
+        def read() -> list[Frame]:
+            return [Frame(measured.array, "metrics")]
+
+        return Cut(frame_bytes(measured.array.shape, 4), read)
+
     def _is_kept(self, array: HeadArray) -> bool:
         return int(np.prod(array.shape[1:])) * np.dtype(array.precision).itemsize <= KEPT_LAYER
 

@@ -8,7 +8,7 @@ One frame, all numbers little-endian::
     6   u8   encoding: 0 the value itself, 1 square-root code, attention = (code / 255) ** 2
     7   u8   ndim, 1 to 5
     8   u32  shape, five entries; those beyond ndim are 0
-    28  u16  part: 0 attention, 1 query, 2 key, 3 value, 4 thumbnail
+    28  u16  part: 0 attention, 1 query, 2 key, 3 value, 4 thumbnail, 5 metrics
     30  u16  head the data is of; 65535 where the head is an axis
     32  ...  data, then zeros up to a multiple of 8 bytes
 
@@ -34,10 +34,10 @@ MAX_AXES: Final = 5
 EVERY_HEAD: Final = 0xFFFF
 
 Encoding = Literal["value", "sqrt"]
-Part = Literal["attention", "query", "key", "value", "thumbnail"]
+Part = Literal["attention", "query", "key", "value", "thumbnail", "metrics"]
 
 ENCODINGS: Final[tuple[Encoding, ...]] = ("value", "sqrt")
-PARTS: Final[tuple[Part, ...]] = ("attention", "query", "key", "value", "thumbnail")
+PARTS: Final[tuple[Part, ...]] = ("attention", "query", "key", "value", "thumbnail", "metrics")
 _DTYPES: Final[dict[int, np.dtype[Any]]] = {
     1: np.dtype("u1"),
     2: np.dtype("<u2"),
