@@ -184,9 +184,7 @@ def fill(buffer: UnitBuffer, spec: VaultSpec, seed: int = 0) -> None:
             buffer.arrays["logits"][row] = outputs(int(example), spec.logits, seed)
 
 
-def measure(
-    buffer: UnitBuffer, spec: VaultSpec, records: Sequence[Record], seed: int = 0
-) -> None:
+def measure(buffer: UnitBuffer, spec: VaultSpec, records: Sequence[Record], seed: int = 0) -> None:
     """Fill in the head metrics of what :func:`fill` filled in."""
     for row, (example, record) in enumerate(zip(buffer.unit.examples, records, strict=True)):
         for stack in spec.stacks:

@@ -26,7 +26,8 @@ def vault_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve pairs; the first has 70 tokens, so that its thumbnails are pooled."""
     lengths = [70, 5, 9, 12, 16, 17, 21, 24, 25, 28, 30, 64]
     folder = tmp_path_factory.mktemp("served")
-    return make_vault(folder / "Some Pairs.vault", lengths=lengths, layers=(1, 4), seed=3, metrics=True)
+    path = folder / "Some Pairs.vault"
+    return make_vault(path, lengths=lengths, layers=(1, 4), seed=3, metrics=True)
 
 
 @pytest.fixture(scope="session")

@@ -272,9 +272,7 @@ def test_frames_are_the_arrays_of_the_vault(asker: Asker, vault: qkvault.Vault) 
     assert value.data.astype(np.float32).tobytes() == example.value[1, 0].tobytes()
 
 
-def test_head_metrics_are_the_vaults(
-    asker: Asker, vault: qkvault.Vault, tmp_path: Path
-) -> None:
+def test_head_metrics_are_the_vaults(asker: Asker, vault: qkvault.Vault, tmp_path: Path) -> None:
     assert asker.json("/api/v1/s/some-pairs")["metrics"] == list(qkvault.METRICS)
     for example in vault:
         (frame,) = asker.frames(f"/ex/{example.index}/metrics/encoder")

@@ -1,9 +1,11 @@
 /** What is looked at, as one flat object that the address carries. */
 
+import { formatWhere, parseWhere } from "./slice.js";
+
 /**
  * @typedef {{side: "left" | "right", token: number}} Focus a token of the attending (left) or the
  *   attended (right) column
- * @typedef {"heads" | "model" | "neuron"} ViewName
+ * @typedef {"heads" | "model" | "neuron" | "compare"} ViewName
  * @typedef {"all" | "aa" | "bb" | "ab" | "ba"} Filter
  * @typedef {object} State
  * @property {string} store name of the vault; empty for the first one
@@ -18,7 +20,15 @@
  * @property {boolean} enlarged whether the model view shows `layer`, `head` enlarged
  * @property {boolean} expanded whether the neuron view shows its columns
  * @property {Focus | null} locked
+ * @property {number} mass per cent of the attention that the head view draws, strongest first
+ * @property {"show" | "hide" | "renormalise"} special tokens in the head view
+ * @property {boolean} words whether the head view takes the tokens of a word together
+ * @property {string[]} pins what the example is compared with: `12`, or `vault~12` of another vault
+ * @property {string} metric coloured in the head map; empty for pictures of the attention
  * @property {string} query of the corpus list
+ * @property {import("./slice.js").Where} where filters of the corpus list
+ * @property {string} sort column that the corpus list is sorted by; empty for dataset order
+ * @property {boolean} descending
  * @property {string | null} cursor of the corpus list's page
  */
 
@@ -36,13 +46,24 @@ export const START = Object.freeze({
   enlarged: false,
   expanded: false,
   locked: null,
+  mass: 100,
+  special: "show",
+  words: false,
+  pins: [],
+  metric: "",
   query: "",
+  where: {},
+  sort: "",
+  descending: false,
   cursor: null,
 });
 
-const VIEWS = ["heads", "model", "neuron"];
+const VIEWS = ["heads", "model", "neuron", "compare"];
+/** Columns of a comparison beside the first. */
+export const MOST_PINS = 5;
 const FILTERS = ["all", "aa", "bb", "ab", "ba"];
 const DRAWINGS = ["auto", "lines", "matrix"];
+const SPECIALS = ["show", "hide", "renormalise"];
 
 /** @param {string | null} text @returns {number | null} */
 function wholeNumber(text) {
@@ -63,6 +84,12 @@ function parseFocus(text) {
   if (token === null) return null;
   if (text?.[0] === "q") return { side: "left", token };
   return text?.[0] === "k" ? { side: "right", token } : null;
+}
+
+/** @param {string | null} text @returns {string[]} */
+function pinList(text) {
+  const all = (text ?? "").split(".").filter((pin) => /^(?:[0-9a-z-]{1,60}~)?\d{1,9}$/.test(pin));
+  return [...new Set(all)].slice(0, MOST_PINS);
 }
 
 /**
@@ -96,7 +123,15 @@ export function parseState(search) {
     enlarged: given.get("enlarged") === "1",
     expanded: given.get("expanded") === "1",
     locked: parseFocus(given.get("token")),
+    mass: Math.min(100, Math.max(1, wholeNumber(given.get("mass")) ?? START.mass)),
+    special: oneOf(given.get("special"), SPECIALS, START.special),
+    words: given.get("words") === "1",
+    pins: pinList(given.get("vs")),
+    metric: /^\w{0,80}$/.test(given.get("metric") ?? "") ? given.get("metric") ?? "" : "",
     query: (given.get("q") ?? "").slice(0, 500),
+    where: parseWhere(given.get("where")),
+    sort: (given.get("sort") ?? "").slice(0, 200),
+    descending: given.get("order") === "desc",
     cursor: given.get("cursor"),
   };
 }
@@ -122,7 +157,15 @@ export function formatState(state) {
     ["enlarged", state.enlarged ? "1" : ""],
     ["expanded", state.expanded ? "1" : ""],
     ["token", locked ? `${locked.side === "left" ? "q" : "k"}${locked.token}` : ""],
+    ["mass", state.mass === START.mass ? "" : String(state.mass)],
+    ["special", state.special === START.special ? "" : state.special],
+    ["words", state.words ? "1" : ""],
+    ["vs", state.pins.join(".")],
+    ["metric", state.metric],
     ["q", state.query],
+    ["where", formatWhere(state.where)],
+    ["sort", state.sort],
+    ["order", state.descending ? "desc" : ""],
     ["cursor", state.cursor ?? ""],
   ];
   const said = all.filter(([, value]) => value !== "");
