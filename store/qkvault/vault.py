@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from . import disk
 from .commits import commit_path
 from .documents import sha256_hex
 from .errors import InputError, OutOfRange, UnknownExample, VaultError
@@ -55,7 +56,7 @@ class Vault:
             VaultError: missing, not a vault, damaged, of another format, or unfinished.
         """
         folder = Path(path)
-        if folder.is_file():
+        if disk.is_file(folder):
             from .hdf5_store import Hdf5Store
 
             self._attach(Hdf5Store(folder))
@@ -317,7 +318,7 @@ class Vault:
     def finished_units(self) -> Iterator[int]:
         """Numbers of the units that are finished, ascending."""
         for unit in range(self.store.plan.units):
-            if self.complete or (self.path / commit_path(unit)).exists():
+            if self.complete or disk.look_at(self.path / commit_path(unit)):
                 yield unit
 
     def _example(self, index: int) -> Example:
