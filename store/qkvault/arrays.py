@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any, Final
@@ -150,29 +151,40 @@ class RowReader:
     def _read_shared(
         self, pieces: list[Piece], shard: Shard, row: int, out: NDArray[Any], decode: Decode
     ) -> None:
-        """Read on all cores; each thread takes neighbours, and this one the first of them."""
-        share = -(-len(pieces) // cores())
-        others = [
-            pool().submit(self._read_pieces, pieces[at : at + share], shard, row, out, decode)
-            for at in range(share, len(pieces), share)
-        ]
+        """Read on all cores. Helpers take from one end and this thread from the other, so that a
+        busy machine, on which no helper gets to run, costs nothing but their being asked."""
+        left = deque(pieces)
+
+        def work(take: Callable[[], Piece]) -> None:
+            while True:
+                try:
+                    piece = take()
+                except IndexError:  # none is left
+                    return
+                self._read_pieces([piece], shard, row, out, decode)
+
+        helpers = [pool().submit(work, left.pop) for _ in range(min(cores(), len(pieces)) - 1)]
         try:
-            self._read_pieces(pieces[:share], shard, row, out, decode)
+            work(left.popleft)
         finally:
-            wait(others)
-        for other in others:
-            other.result()
+            left.clear()
+            running = [helper for helper in helpers if not helper.cancel()]
+            wait(running)
+        for helper in running:
+            helper.result()
 
     def _read_pieces(
         self, pieces: list[Piece], shard: Shard, row: int, out: NDArray[Any], decode: Decode
     ) -> None:
-        buffer = np.empty(self.meta.chunk, self.meta.dtype)
-        codes = buffer[row % self._rows_per_shard % self._rows_per_chunk, ..., : out.shape[3]]
+        inside = row % self._rows_per_shard % self._rows_per_chunk
+        meta, width = self.meta, out.shape[3]
         for place, packed in _fetch(shard, pieces):
             try:
-                self.meta.codec.decode(packed, buffer)
+                unpacked = meta.codec.unpack(packed, self._chunk_bytes)
             except DamagedChunk as damage:
                 raise VaultError(f"{shard.path} is damaged at row {row}: {damage}") from None
+            chunk = np.frombuffer(unpacked, meta.dtype).reshape(meta.chunk)
+            codes = chunk[inside, ..., :width]
             _, source, target = pieces[place]
             _scatter(codes, source, out, target, decode)
 

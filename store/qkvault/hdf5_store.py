@@ -235,10 +235,14 @@ class _AsRead:
     def encode(self, chunk: NDArray[Any]) -> list[Buffer]:
         return [chunk.tobytes()]
 
+    def unpack(self, source: bytes, size: int) -> bytes:
+        if len(source) != size:
+            raise DamagedChunk(f"{size} bytes were expected")
+        return source
+
     def decode(self, source: bytes, out: NDArray[Any]) -> None:
-        if len(source) != out.nbytes:
-            raise DamagedChunk(f"{out.nbytes} bytes were expected")
-        out.reshape(-1).view(np.uint8)[:] = np.frombuffer(source, np.uint8)
+        unpacked = self.unpack(source, out.nbytes)
+        out.reshape(-1).view(np.uint8)[:] = np.frombuffer(unpacked, np.uint8)
 
 
 def _checked_meta(dataset: Any, path: str) -> ArrayMeta:
