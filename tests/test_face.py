@@ -13,7 +13,7 @@ from vaults import make_vault
 
 HEAVY = (
     *("zarr", "numcodecs", "xxhash", "google_crc32c", "h5py", "torch", "transformers", "flask"),
-    *("click", "waitress", "pyarrow", "datasets", "sqlite3", "xarray"),
+    *("click", "waitress", "pyarrow", "datasets", "sqlite3", "xarray", "zstandard"),
 )
 
 
