@@ -42,6 +42,9 @@ Times = dict[str, list[tuple[float, float]]]
 def main() -> None:
     """Measure and print a table."""
     options = _parse()
+    from qkvault_extractor.model import share_cores
+
+    share_cores()  # as extract() does, for all three ways
     import torch
 
     torch.set_num_threads(options.threads)

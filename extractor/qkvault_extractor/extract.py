@@ -10,10 +10,11 @@ import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import qkvault
 from qkvault import InputError, Json, PlanMismatch, ResourceError, VaultSpec, VaultState
+from qkvault_extractor.batches import default_budget
 from qkvault_extractor.identity import hub_commit, tokenizer_hash, weights_hash
 from qkvault_extractor.inputs import load_inputs
 from qkvault_extractor.limits import model_limit_of
@@ -84,6 +85,12 @@ def _load_inputs(options: ExtractOptions) -> Inputs:
     )
 
 
+_CAPTURES = {
+    "store": "transformers attention interface, the model's own eager attention",
+    "derive": "transformers attention interface, attention in tiles by the layers' recipes",
+}
+
+
 class _Job:
     """One extraction whose data has been read; the model's weights are loaded when first needed."""
 
@@ -103,6 +110,7 @@ class _Job:
             "model": self._identify_weights(),
             "tokenizer": tokenizer_hash(self._tokenizer),
             "arrays": list(options.arrays),
+            "attention": options.attention,
             "precision": options.precision,
             "max_length": options.max_length or self._limit,
             "truncate": options.truncate,
@@ -129,12 +137,17 @@ class _Job:
             label_names=loaded.label_names,
             identity=self._identity,
             provenance=self._tell_provenance(loaded, probe),
-            metrics=qkvault.METRICS if "attention" in options.arrays else (),
+            attention="derived" if options.attention == "derive" else "stored",
+            derived_error=probe.derived_error,
+            metrics=qkvault.METRICS if self._sees_attention() else (),
         )
         refused = sorted([*self._inputs.rejects, *rejects], key=lambda reject: reject.number)
         self._writer = qkvault.create(
             options.out, spec, records, rejects=[reject.to_json() for reject in refused]
         )
+
+    def _sees_attention(self) -> bool:
+        return "attention" in self._options.arrays or self._options.attention == "derive"
 
     def go_on(self) -> None:
         """Open the vault that is there, if it is of the same identity."""
@@ -178,7 +191,10 @@ class _Job:
             self._options.model, self._config, self._tokenizer, self._options.device
         )
         longest = max(records, key=lambda record: len(record.token_ids))
-        self._loaded, self._probe = loaded, probe(loaded, longest.token_ids)
+        kept: Literal["half", "single"] | None = None
+        if self._options.attention == "derive":
+            kept = "single" if self._options.precision == "float32" else "half"
+        self._loaded, self._probe = loaded, probe(loaded, longest.token_ids, kept)
         return self._loaded, self._probe
 
     def _open_writer(self) -> VaultWriter:
@@ -192,16 +208,20 @@ class _Job:
         return f"{self._options.model}@{hub_commit(self._config) or 'main'}"
 
     def _budget(self) -> int:
-        """Tokens per forward pass: what the user says, else what the vault was begun with."""
-        begun = self._open_writer().spec.provenance["batch_tokens"]
-        assert isinstance(begun, int)
-        return self._options.batch_tokens or begun
+        """Tokens per forward pass: what the user says, else what the vault was begun with.
+
+        A vault that is gone on with on another kind of device takes that one's default.
+        """
+        assert self._loaded is not None
+        begun = self._open_writer().spec.provenance
+        device = self._loaded.device.type
+        usual = begun["batch_tokens"] if begun["device"] == device else default_budget(device)
+        assert isinstance(usual, int)
+        return self._options.batch_tokens or usual
 
     def _tell_provenance(self, loaded: LoadedModel, probe: Probe) -> dict[str, Json]:
         import torch
         import transformers
-
-        from qkvault_extractor.batches import default_budget
 
         inputs = self._inputs
         return {
@@ -212,7 +232,7 @@ class _Job:
             "dtype": str(loaded.model.dtype).removeprefix("torch."),
             "device": loaded.device.type,
             "batch_tokens": self._options.batch_tokens or default_budget(loaded.device.type),
-            "capture": "transformers attention interface, the model's own eager attention",
+            "capture": _CAPTURES[self._options.attention],
             "capture_difference": probe.difference,
             "sources": list(inputs.sources),
             "formats": list(inputs.formats),

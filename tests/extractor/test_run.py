@@ -335,6 +335,13 @@ def test_options_that_can_never_work(
         replace(options, **wrong)
 
 
+def test_transformers_is_kept_quiet(
+    options: ExtractOptions, capfd: pytest.CaptureFixture[str]
+) -> None:
+    extract(options)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_only_the_arrays_asked_for_are_kept(options: ExtractOptions) -> None:
     extract(replace(options, arrays=("key", "query")))
     with qkvault.open(options.out) as vault:
