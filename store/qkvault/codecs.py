@@ -251,13 +251,13 @@ def _checked(source: bytes) -> NDArray[np.uint8]:
 
 def _zstd_frame(source: bytes) -> tuple[int, bool]:
     """Content size (-1 if untold) and checksum flag of a frame (RFC 8878, section 3.1.1.1)."""
-    if len(source) < 18 or source[:4] != _ZSTD_MAGIC:
+    if len(source) < 6 or source[:4] != _ZSTD_MAGIC:
         return -1, False
     descriptor = source[4]
     single = descriptor >> 5 & 1
     start = 5 + (not single) + (0, 1, 2, 4)[descriptor & 3]
     width = (single, 2, 4, 8)[descriptor >> 6]
-    if not width:
+    if not width or len(source) < start + width:
         return -1, False
     size = int.from_bytes(source[start : start + width], "little")
     return (size + 256 if width == 2 else size), bool(descriptor >> 2 & 1)

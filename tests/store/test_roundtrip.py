@@ -115,6 +115,13 @@ def test_examples_are_found_by_number_and_by_id(vault: qkvault.Vault) -> None:
         vault["r00001"]  # type: ignore[index]
 
 
+def test_a_vault_of_one_example_of_one_token(tmp_path: Path) -> None:
+    with qkvault.open(make_vault(tmp_path / "v", lengths=[1])) as vault:
+        assert vault.by_id("r00000").index == 0
+        assert vault[0].attention[0, 0].tolist() == [[1.0]]
+    assert qkvault.verify(tmp_path / "v", full=True).ok
+
+
 def test_layers_by_their_own_numbers(vault: qkvault.Vault) -> None:
     e = vault[2]
     whole = np.asarray(e.attention)
