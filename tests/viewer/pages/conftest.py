@@ -69,24 +69,57 @@ def make_hostile(path: Path) -> Path:
     return path
 
 
+def make_pieces(path: Path) -> Path:
+    """A vault whose words are of one to three tokens, in two texts."""
+    stack = Stack("encoder", (0,), 2, 2, 4, 4, False, (0.5,))
+    spec = VaultSpec(
+        stacks=(stack,),
+        arrays=("attention", "query", "key", "value"),
+        precision="uint16",
+        logits=0,
+        label_names=(),
+        identity={"model": "random"},
+        provenance={"model": "random"},
+    )
+    plain = make_record(0, 14, random=np.random.default_rng(2))
+    tokens = ("[CLS]", "un", "##believ", "##able", "cat", "##s", "nap", "[SEP]", "we", "nap", "##s")
+    record = replace(
+        plain,
+        tokens=(*tokens, "too", "##o", "[SEP]"),
+        words=(-1, 0, 0, 0, 1, 1, 2, -1, 0, 1, 1, 2, 2, -1),
+        special=(1, *[0] * 6, 1, *[0] * 5, 1),
+        segments=(*[0] * 8, *[1] * 6),
+        offsets=(),
+    )
+    with qkvault.create(path, spec, [record]) as writer:
+        for unit in writer.pending():
+            buffer = writer.begin(unit)
+            fill(buffer, spec)
+            writer.commit(buffer)
+        writer.finish()
+    return path
+
+
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Vaults by what they are for: pairs, causal, long, hostile, bare."""
     folder = tmp_path_factory.mktemp("pages")
     lengths = [16, 12, 50, 70] + [9 + n % 20 for n in range(116)]
     texts = [(f"sentence number {n} about cats", f"its partner p{n * n}") for n in range(120)]
-    make_vault(folder / "pairs", lengths=lengths, layers=(1, 4), texts=texts, seed=3)
+    like_pairs = {"lengths": lengths, "layers": (1, 4), "texts": texts}
+    make_vault(folder / "pairs", **like_pairs, seed=3, metrics=True)
     make_vault(folder / "causal", lengths=[14] * 3, causal=True, pairs=False, logits=0, heads=6)
     make_vault(folder / "long", lengths=[300], layers=1, heads=48, head_dim=16)
     make_vault(folder / "bare", lengths=[14] * 2, arrays=("attention",))
     make_vault(folder / "blind", lengths=[14] * 2, arrays=("query", "key"))
     make_hostile(folder / "hostile")
+    make_pieces(folder / "pieces")
     return folder
 
 
 @pytest.fixture(scope="session")
 def site(folder: Path) -> Iterator[str]:
-    names = ["pairs", "causal", "long", "bare", "blind", "hostile"]
+    names = ["pairs", "causal", "long", "bare", "blind", "hostile", "pieces"]
     server = make_server([folder / name for name in names])
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -5,6 +5,7 @@
  * gone away. A request that failed is forgotten.
  */
 
+import { sliceParameters } from "./slice.js";
 import { decodeFrames } from "./wire.js";
 
 /** @typedef {import("./wire.js").Frame} Frame */
@@ -16,10 +17,11 @@ import { decodeFrames } from "./wire.js";
  * @typedef {{name: string, title: string, digest: string, base: string, examples: number,
  *   lengths: {min: number, max: number}, model: {name?: string, score_terms?: string[]},
  *   stacks: Stack[], arrays: Record<string, {precision: string, max_error?: number | null}>,
- *   label_names: string[], gold_names: string[], logits: number}} Vault
+ *   metrics: string[], label_names: string[], gold_names: string[], logits: number}} Vault
  * @typedef {null | number | string} Label
  * @typedef {{index: number, id: string, length: number, text: string[], label: Label,
- *   prediction: number | null, correct: boolean | null, truncated?: string[]}} Row
+ *   prediction: number | null, correct: boolean | null, truncated?: string[],
+ *   columns: Record<string, unknown>, metrics?: Record<string, number | null>}} Row
  * @typedef {{total: number, next: string | null, rows: Row[]}} Page
  * @typedef {{index: number, id: string, length: number, previous: number | null, next: number | null,
  *   text: string[], tokens: string[], token_ids: number[], segments: number[], special: number[],
@@ -144,27 +146,32 @@ export class Api {
 
   /**
    * @param {Vault} vault
-   * @param {{query: string, cursor: string | null, limit: number}} slice
+   * @param {import("./slice.js").Slice} slice
+   * @param {{cursor: string | null, limit: number}} page
    * @param {AbortSignal} [signal]
    * @returns {Promise<Page>}
    */
-  examples(vault, { query, cursor, limit }, signal) {
-    const parameters = new URLSearchParams({ limit: String(limit) });
-    if (query) parameters.set("q", query);
+  examples(vault, slice, { cursor, limit }, signal) {
+    const parameters = sliceParameters(slice);
+    parameters.set("limit", String(limit));
     if (cursor) parameters.set("cursor", cursor);
     return this.get(`${vault.base}/examples?${parameters}`, signal, "json");
   }
 
+  /** @param {Vault} vault @param {AbortSignal} [signal] @returns {Promise<{columns: import("./slice.js").Column[]}>} */
+  columns(vault, signal) {
+    return this.get(`${vault.base}/columns`, signal, "json");
+  }
+
   /**
-   * Where an example stands in the list that a query gives.
+   * Where an example stands in a list.
    * @param {Vault} vault
    * @param {number} index
-   * @param {string} query
+   * @param {import("./slice.js").Slice} slice
    * @returns {Promise<{place: number | null, previous: number | null, next: number | null}>}
    */
-  position(vault, index, query) {
-    const parameters = query ? `?${new URLSearchParams({ q: query })}` : "";
-    return this.get(`${vault.base}/position/${index}${parameters}`, undefined, "json");
+  position(vault, index, slice) {
+    return this.get(`${vault.base}/position/${index}?${sliceParameters(slice)}`, undefined, "json");
   }
 
   /** @param {Vault} vault @param {number} index @param {AbortSignal} [signal] @returns {Promise<Example>} */

@@ -4,6 +4,7 @@ import { ApiError } from "./api.js";
 import { makeVerdict, nameLabel } from "./corpus.js";
 import { byId, el } from "./dom.js";
 import { formatCount } from "./scale.js";
+import { isNarrowed } from "./slice.js";
 import { plainText } from "./tokens.js";
 
 /**
@@ -34,8 +35,9 @@ export function showTop(vault, state) {
   const jump = /** @type {HTMLInputElement} */ (byId("jump"));
   if (document.activeElement !== jump) jump.value = String(state.example);
   byId("of").textContent = `of ${formatCount(vault.examples)}`;
-  /** @type {HTMLButtonElement} */ (byId("previous")).disabled = state.example <= 0 && !state.query;
-  /** @type {HTMLButtonElement} */ (byId("next")).disabled = state.example >= vault.examples - 1 && !state.query;
+  const listed = isNarrowed(state) || state.sort !== "" || state.descending;
+  /** @type {HTMLButtonElement} */ (byId("previous")).disabled = state.example <= 0 && !listed;
+  /** @type {HTMLButtonElement} */ (byId("next")).disabled = state.example >= vault.examples - 1 && !listed;
   for (const tab of byId("tabs").children) {
     const on = /** @type {HTMLElement} */ (tab).dataset.view === state.view;
     tab.setAttribute("aria-selected", String(on));

@@ -1,8 +1,12 @@
-/** The corpus list: a page of examples at a time, found by words. */
+/** The corpus list: a page at a time of the examples found, filtered and sorted. */
 
 import { el } from "./dom.js";
 import { formatCount } from "./scale.js";
 import { isAbort } from "./api.js";
+import { placeState } from "./context.js";
+import { Filters, nameValue, sortTitle } from "./filters.js";
+import { formatMetric } from "./metrics.js";
+import { formatWhere, isNarrowed } from "./slice.js";
 import { plainText } from "./tokens.js";
 
 /**
@@ -10,7 +14,9 @@ import { plainText } from "./tokens.js";
  * @typedef {import("./api.js").Row} Row
  * @typedef {import("./api.js").Page} Page
  * @typedef {{open: (index: number) => void, search: (query: string) => void,
- *   turn: (cursor: string | null) => void, step: (by: 1 | -1) => void}} Acts
+ *   turn: (cursor: string | null) => void, step: (by: 1 | -1) => void, pin: (index: number) => void,
+ *   pinHere: () => void}
+ *   & import("./filters.js").Acts} Acts
  */
 
 const LIMIT = 50;
@@ -51,6 +57,7 @@ export class Corpus {
       autocomplete: "off", spellcheck: "false", maxlength: "500",
     });
     this.field.addEventListener("input", () => this.typed());
+    this.filters = new Filters(acts);
     this.count = el("p", { class: "corpus-count", role: "status" });
     this.list = el("div", { class: "corpus-list", role: "listbox", tabindex: "0", "aria-label": "Examples" });
     this.list.addEventListener("click", (event) => this.clicked(event));
@@ -59,7 +66,7 @@ export class Corpus {
     this.range = el("span", { class: "corpus-range" });
     this.on = el("button", { type: "button", text: "More ›", onclick: () => this.turnOn() });
     root.replaceChildren(
-      el("div", { class: "corpus-search" }, this.field, this.count),
+      el("div", { class: "corpus-search" }, this.field, ...this.filters.elements, this.count),
       this.list,
       el("div", { class: "corpus-pages" }, this.back, this.range, this.on),
     );
@@ -86,14 +93,16 @@ export class Corpus {
    */
   async show(vault, state, signal) {
     if (document.activeElement !== this.field) this.field.value = state.query;
-    const key = JSON.stringify([vault.base, state.query, state.cursor]);
+    const slice = JSON.stringify([vault.base, state.query, formatWhere(state.where), state.sort, state.descending]);
+    const key = JSON.stringify([slice, state.cursor]);
+    const filters = this.showFilters(vault, state, signal);
     if (key !== this.key) {
       this.list.setAttribute("aria-busy", "true");
       try {
-        const page = await this.api.examples(vault, { query: state.query, cursor: state.cursor, limit: LIMIT }, signal);
+        const page = await this.api.examples(vault, state, { cursor: state.cursor, limit: LIMIT }, signal);
         this.remember(key, state.cursor, page);
         this.key = key;
-        this.fill(page, vault, state.query);
+        this.fill(page, vault, state);
       } catch (error) {
         if (isAbort(error)) throw error;
         this.fail(error instanceof Error ? error.message : String(error));
@@ -101,7 +110,14 @@ export class Corpus {
         this.list.removeAttribute("aria-busy");
       }
     }
-    this.mark(state.example);
+    await filters;
+    this.mark(state);
+  }
+
+  /** @param {import("./api.js").Vault} vault @param {import("./state.js").State} state @param {AbortSignal} signal */
+  async showFilters(vault, state, signal) {
+    const { columns } = await this.api.columns(vault, signal).catch(() => ({ columns: [] }));
+    if (!signal.aborted) this.filters.show(vault, state, placeState(state, vault), columns);
   }
 
   /**
@@ -109,10 +125,9 @@ export class Corpus {
    * @param {string} key @param {string | null} cursor @param {Page} page
    */
   remember(key, cursor, page) {
-    const [base, query] = JSON.parse(key);
-    const [baseBefore, queryBefore, cursorBefore] = this.key ? JSON.parse(this.key) : [];
-    const same = base === baseBefore && query === queryBefore;
-    if (!same || cursor === null) {
+    const [slice] = JSON.parse(key);
+    const [sliceBefore, cursorBefore] = this.key ? JSON.parse(this.key) : [];
+    if (slice !== sliceBefore || cursor === null) {
       this.visited = [];
       this.first = cursor === null ? 0 : -1;
     } else if (this.visited.at(-1) === (cursor ?? "")) {
@@ -128,17 +143,13 @@ export class Corpus {
     this.page = page;
   }
 
-  /** @param {Page} page @param {import("./api.js").Vault} vault @param {string} query */
-  fill(page, vault, query) {
-    this.list.replaceChildren(...page.rows.map((row) => this.makeRow(row, vault)));
+  /** @param {Page} page @param {import("./api.js").Vault} vault @param {import("./state.js").State} state */
+  fill(page, vault, state) {
+    this.list.replaceChildren(...page.rows.map((row) => this.makeRow(row, vault, state)));
     this.list.scrollTop = 0;
-    if (page.rows.length === 0) {
-      this.list.replaceChildren(el("p", { class: "hint", text: query
-        ? "No example has these words. Try fewer, or the beginning of one."
-        : "This vault holds no examples." }));
-    }
+    if (page.rows.length === 0) this.list.replaceChildren(this.makeEmpty(vault, state));
     const { total } = page;
-    this.count.textContent = query ? `${formatCount(total)} of ${formatCount(vault.examples)} examples` : `${formatCount(total)} examples`;
+    this.count.textContent = isNarrowed(state) ? `${formatCount(total)} of ${formatCount(vault.examples)} examples` : `${formatCount(total)} examples`;
     const last = this.first + page.rows.length;
     this.range.textContent = this.first < 0 || total === 0 ? "" : `${formatCount(this.first + 1)}–${formatCount(last)}`;
     this.back.textContent = this.visited.length || this.first === 0 ? "‹ Back" : "‹ First";
@@ -146,16 +157,30 @@ export class Corpus {
     this.on.disabled = !page.next;
   }
 
+  /** What to do where nothing is found. @param {import("./api.js").Vault} vault @param {import("./state.js").State} state */
+  makeEmpty(vault, state) {
+    if (!isNarrowed(state)) return el("p", { class: "hint", text: "This vault holds no examples." });
+    const filtered = Object.keys(state.where).length > 0;
+    const why = !filtered ? "No example has these words. Try fewer, or the beginning of one with a star: rain*."
+      : state.query ? "No example has these words and passes the filters." : "No example passes these filters.";
+    const ways = [];
+    if (state.query && filtered) ways.push(el("button", { type: "button", text: "Keep only the filters", onclick: () => this.acts.search("") }));
+    if (state.query && filtered) ways.push(el("button", { type: "button", text: "Keep only the words", onclick: () => this.acts.narrow({}) }));
+    ways.push(el("button", { type: "button", text: `Show all ${formatCount(vault.examples)}`, onclick: () => this.acts.clear() }));
+    return el("div", { class: "corpus-empty" }, el("span", { class: "corpus-empty-sign", "aria-hidden": "true", text: "∅" }), el("p", { text: why }), ...ways);
+  }
+
   /** @param {string} message */
   fail(message) {
     this.key = "";
     this.count.textContent = "";
     this.range.textContent = "";
-    this.list.replaceChildren(el("p", { class: "hint is-error", text: message }));
+    this.list.replaceChildren(el("div", { class: "corpus-empty" }, el("p", { class: "is-error", text: message }),
+      el("button", { type: "button", text: "Show all, in dataset order", onclick: () => this.acts.clear() })));
   }
 
-  /** @param {Row} row @param {import("./api.js").Vault} vault */
-  makeRow(row, vault) {
+  /** @param {Row} row @param {import("./api.js").Vault} vault @param {import("./state.js").State} state */
+  makeRow(row, vault, state) {
     const facts = el("span", { class: "row-facts" },
       el("span", { class: "row-id", text: plainText(row.id) }),
       el("span", { class: "row-length", text: `${row.length} tokens` }));
@@ -165,29 +190,53 @@ export class Corpus {
       facts.append(el("span", { class: "row-label", text: row.label === null ? prediction.slice(1) : label + prediction }),
         makeVerdict(row.correct));
     }
+    const measured = Object.entries(row.metrics ?? {}).filter(([name]) => name === state.sort);
+    for (const [name, value] of measured) facts.append(this.makeSorted(sortTitle(name, vault), formatMetric(value)));
+    if (Object.hasOwn(row.columns, state.sort.replace(/^columns\./, "")) && !(state.sort in row)) {
+      const value = /** @type {import("./slice.js").Scalar} */ (row.columns[state.sort.replace(/^columns\./, "")]);
+      facts.append(this.makeSorted(sortTitle(state.sort, vault), nameValue(state.sort, value, vault)));
+    }
+    facts.append(el("button", {
+      type: "button", class: "row-pin", tabindex: "-1", text: "⇄", title: "Compare with this one",
+      "aria-label": `Compare with example ${row.index}`,
+    }));
     return el("div", {
       class: "row", role: "option", id: `row-${row.index}`, "data-index": row.index, "aria-selected": "false",
     }, ...row.text.map((text) => el("bdi", { class: "row-text", text: plainText(text) })), facts);
   }
 
-  /** @param {number} example */
-  mark(example) {
+  /** The value that the list is sorted by. @param {string} title @param {string} value */
+  makeSorted(title, value) {
+    return el("span", { class: "row-sorted", title }, el("bdi", { text: value }));
+  }
+
+  /** @param {import("./state.js").State} state */
+  mark({ example, pins }) {
     for (const row of this.list.querySelectorAll(".row")) {
       const on = Number(/** @type {HTMLElement} */ (row).dataset.index) === example;
       if (on && row.getAttribute("aria-selected") !== "true") row.scrollIntoView({ block: "nearest" });
       row.setAttribute("aria-selected", String(on));
+      row.classList.toggle("is-pinned", pins.includes(String(/** @type {HTMLElement} */ (row).dataset.index)));
     }
     this.list.setAttribute("aria-activedescendant", `row-${example}`);
   }
 
   /** @param {Event} event */
   clicked(event) {
-    const row = /** @type {Element} */ (event.target).closest(".row");
-    if (row instanceof HTMLElement) this.acts.open(Number(row.dataset.index));
+    const target = /** @type {Element} */ (event.target);
+    const row = target.closest(".row");
+    if (row instanceof HTMLElement && target.closest(".row-pin")) this.acts.pin(Number(row.dataset.index));
+    else if (row instanceof HTMLElement) this.acts.open(Number(row.dataset.index));
   }
 
   /** @param {KeyboardEvent} event */
   pressed(event) {
+    if (event.key === " ") {
+      event.preventDefault();
+      event.stopPropagation();
+      this.acts.pinHere();
+      return;
+    }
     if (event.key !== "ArrowDown" && event.key !== "ArrowUp") return;
     event.preventDefault();
     event.stopPropagation();
@@ -205,14 +254,14 @@ export class Corpus {
     const rows = this.page?.rows ?? [];
     const at = rows.findIndex(({ index }) => index === state.example);
     if (at < 0) {
-      const { place, previous, next } = await this.api.position(vault, state.example, state.query);
+      const { place, previous, next } = await this.api.position(vault, state.example, state);
       const example = place === null ? rows[0]?.index ?? null : by > 0 ? next : previous;
       return example === null ? null : { example };
     }
     if (rows[at + by]) return { example: rows[at + by].index };
     if (by > 0 ? !this.page?.next : !this.visited.length) return null;
     const cursor = by > 0 ? this.page?.next ?? null : this.visited.at(-1) || null;
-    const page = await this.api.examples(vault, { query: state.query, cursor, limit: LIMIT });
+    const page = await this.api.examples(vault, state, { cursor, limit: LIMIT });
     const row = page.rows.at(by > 0 ? 0 : -1);
     return row ? { example: row.index, cursor } : null;
   }

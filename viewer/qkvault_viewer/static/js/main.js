@@ -125,7 +125,7 @@ class Page {
 
   /** @param {Vault} vault @param {State} state @param {AbortSignal} signal */
   async draw(vault, state, signal) {
-    const key = formatState({ ...state, locked: null, query: "", cursor: null });
+    const key = formatState({ ...state, locked: null, query: "", where: {}, sort: "", descending: false, cursor: null });
     const example = await this.api.example(vault, state.example, signal);
     const context = makeContext(state, vault, example);
     signal.throwIfAborted();

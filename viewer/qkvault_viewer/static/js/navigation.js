@@ -2,6 +2,7 @@
 
 import { FILTERS, placeState } from "./context.js";
 import { byId } from "./dom.js";
+import { MOST_PINS } from "./state.js";
 import { drawnAs } from "./views/model.js";
 
 /**
@@ -22,20 +23,29 @@ export class Navigation {
     this.set = set;
     this.hover = (/** @type {Focus | null} */ focus) => page.hover(focus);
     this.search = (/** @type {string} */ query) => set({ query, cursor: null }, { replace: true });
+    this.narrow = (/** @type {import("./slice.js").Where} */ where) => set({ where, cursor: null });
+    this.order = (/** @type {string} */ sort, /** @type {boolean} */ descending) => set({ sort, descending, cursor: null });
+    this.clear = () => set({ query: "", where: {}, sort: "", descending: false, cursor: null });
     this.turn = (/** @type {string | null} */ cursor) => set({ cursor });
     this.openStore = (/** @type {string} */ store) =>
-      set({ store, example: 0, stack: "", layer: null, head: 0, heads: null, locked: null, query: "", cursor: null });
+      set({ store, example: 0, stack: "", layer: null, head: 0, heads: null, locked: null, pins: [],
+        query: "", where: {}, sort: "", descending: false, cursor: null });
     this.setLayer = (/** @type {number} */ layer) => set({ layer });
     this.setHead = (/** @type {number} */ head) => set({ head });
     this.setStack = (/** @type {string} */ stack) => set({ stack, layer: null, heads: null, locked: null });
     this.setFilter = (/** @type {string} */ filter) => set({ filter: /** @type {State["filter"]} */ (filter) });
     this.setDraw = (/** @type {"lines" | "matrix"} */ draw) => set({ draw });
+    this.setMass = (/** @type {number} */ mass) => set({ mass }, { replace: true });
+    this.setSpecial = (/** @type {string} */ special) => set({ special: /** @type {State["special"]} */ (special) });
+    this.setWords = (/** @type {boolean} */ words) => set({ words });
     this.setExpanded = (/** @type {boolean} */ expanded) => set({ expanded });
     this.enlarge = (/** @type {number} */ layer, /** @type {number} */ head) => set({ layer, head, enlarged: true });
     this.close = () => set({ enlarged: false, locked: null });
     this.allHeads = () => set({ heads: null });
     this.reveal = (/** @type {Focus} */ focus) => page.reveal(focus);
     this.say = (/** @type {string} */ text) => { byId("live").textContent = text; };
+    this.pin = this.pin.bind(this);
+    this.pinHere = this.pinHere.bind(this);
     this.open = this.open.bind(this);
     this.step = this.step.bind(this);
     this.pick = this.pick.bind(this);
@@ -50,6 +60,24 @@ export class Navigation {
   open(example) {
     document.body.classList.remove("shows-corpus");
     this.set({ example, locked: null });
+  }
+
+  /** Compare with an example of this vault, or stop it. @param {number} index */
+  pin(index) {
+    const { pins } = this.page.store.state;
+    const pin = String(index);
+    document.body.classList.remove("shows-corpus");
+    if (pins.includes(pin)) this.set({ pins: pins.filter((one) => one !== pin) });
+    else this.set({ pins: [...pins, pin].slice(-MOST_PINS), view: "compare" });
+  }
+
+  /** Keep the example that is open to compare others with. */
+  pinHere() {
+    const { pins, example } = this.page.store.state;
+    const pin = String(example);
+    const has = pins.includes(pin);
+    this.set({ pins: has ? pins.filter((one) => one !== pin) : [...pins, pin].slice(-MOST_PINS) }, { replace: true });
+    this.say(has ? `Example ${pin} is no longer pinned` : `Example ${pin} is pinned: open another and press 4 to compare`);
   }
 
   /** @param {1 | -1} by */
@@ -132,8 +160,8 @@ export class Navigation {
 
   otherDrawing() {
     const { context } = this.page;
-    if (context?.state.view === "model") this.setDraw(drawnAs(context) === "lines" ? "matrix" : "lines");
-    else if (context?.state.view === "neuron") this.setExpanded(!context.state.expanded);
+    if (context && context.state.view !== "neuron") this.setDraw(drawnAs(context) === "lines" ? "matrix" : "lines");
+    else if (context) this.setExpanded(!context.state.expanded);
   }
 
   /** Let go of whatever holds: the token first, then what is open. */
