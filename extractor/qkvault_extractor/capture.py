@@ -18,7 +18,7 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from functools import cache
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from qkvault import InputError
 
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 IMPLEMENTATION: Final = "qkvault"
 """Name in transformers' registries. Models treat names holding "sdpa", "flash" or "flex" apart."""
+
+TILED_IMPLEMENTATION: Final = "qkvault_tiles"
+"""The same, where something else stands in for the model's own attention: masks are boolean, and
+left out where only the rule of the layer hides keys."""
 
 TERMS: Final = ("position_bias", "softcap", "s_aux", "sinks", "sliding_window")
 """Arguments by which models change their scores beyond ``scaling * query @ key`` and a mask."""
@@ -44,7 +48,8 @@ class AttentionCall:
         query: ``(example, head, query_token, dim)``, as scored.
         key: ``(example, key_head, key_token, dim)``, as scored.
         value: ``(example, key_head, key_token, value_dim)``.
-        attention: ``(example, head, query_token, key_token)``, after softmax.
+        attention: ``(example, head, query_token, key_token)``, after softmax; None where it never
+            existed as a whole.
         scaling: what multiplies query·key before softmax; 1.0 where the model scales its queries.
         mask: what is added to the scores, ``(example, 1 or head, query_token, key_token)``; None
             for nothing.
@@ -57,10 +62,31 @@ class AttentionCall:
     query: Tensor
     key: Tensor
     value: Tensor
-    attention: Tensor
+    attention: Tensor | None
     scaling: float
     mask: Tensor | None
     terms: Mapping[str, Any]
+
+    @property
+    def weights(self) -> Tensor:
+        """Its attention, which is there."""
+        assert self.attention is not None, "attention was computed in tiles"
+        return self.attention
+
+
+class Attend(Protocol):
+    """Computes attention in place of the model's own function; see
+    :class:`qkvault_extractor.tiles.TiledAttention`."""
+
+    def __call__(
+        self,
+        index: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        scaling: float,
+    ) -> Tensor: ...
 
 
 class Collector:
@@ -72,10 +98,17 @@ class Collector:
     Args:
         model: a transformers model in evaluation mode.
         on_call: called in the order of computation, inside the forward pass.
+        attend: computes attention instead of the model's own eager function.
     """
 
-    def __init__(self, model: PreTrainedModel, on_call: Callable[[AttentionCall], None]) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        on_call: Callable[[AttentionCall], None],
+        attend: Attend | None = None,
+    ) -> None:
         self.calls = 0
+        self.attend = attend
         self._model = model
         self._on_call = on_call
         self._names: dict[nn.Module, str] = {}
@@ -86,7 +119,8 @@ class Collector:
         _register()
         self._names = {module: name for name, module in self._model.named_modules()}
         self._before = self._model.config._attn_implementation
-        self._model.set_attn_implementation(IMPLEMENTATION)
+        name = TILED_IMPLEMENTATION if self.attend is not None else IMPLEMENTATION
+        self._model.set_attn_implementation(name)
         self._token = _active.set(self)
         return self
 
@@ -110,12 +144,11 @@ class Collector:
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        attention: Tensor,
+        attention: Tensor | None,
         mask: Tensor | None,
         terms: Mapping[str, Any],
     ) -> None:
         """Hand one call on; used by the registered function."""
-        scaling = terms.get("scaling")
         call = AttentionCall(
             index=self.calls,
             name=self._names.get(module, type(module).__name__),
@@ -124,7 +157,7 @@ class Collector:
             key=key,
             value=value,
             attention=attention,
-            scaling=float(query.shape[-1]) ** -0.5 if scaling is None else float(scaling),
+            scaling=_scaling(query, terms),
             mask=mask,
             terms={name: terms[name] for name in TERMS if terms.get(name) is not None},
         )
@@ -144,12 +177,22 @@ def _capture_attention(
     **terms: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """Stand where transformers calls attention: the model's own eager function, and a record."""
-    eager = _own_eager(type(module))  # type: ignore[arg-type]  # a class hashes
-    output, attention = eager(module, query, key, value, attention_mask, **terms)
     collector = _active.get()
+    attention: Tensor | None = None
+    if collector is not None and collector.attend is not None:
+        scaling = _scaling(query, terms)
+        output = collector.attend(collector.calls, query, key, value, attention_mask, scaling)
+    else:
+        eager = _own_eager(type(module))  # type: ignore[arg-type]  # a class hashes
+        output, attention = eager(module, query, key, value, attention_mask, **terms)
     if collector is not None:
         collector.record(module, query, key, value, attention, attention_mask, terms)
     return output, attention
+
+
+def _scaling(query: Tensor, terms: Mapping[str, Any]) -> float:
+    scaling = terms.get("scaling")
+    return float(query.shape[-1]) ** -0.5 if scaling is None else float(scaling)
 
 
 @cache
@@ -171,12 +214,14 @@ def _own_eager(module_class: type[nn.Module]) -> Callable[..., tuple[Tensor, Ten
 
 @cache
 def _register() -> None:
-    """Register the function and a mask builder, without which masks are silently left out.
+    """Register the function and mask builders, without which masks are silently left out.
 
     The additive float mask is taken: a boolean one is added as 0 and 1 by many eager functions.
+    Attention in tiles knows both kinds, and takes the one that may be left out.
     """
     from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import eager_mask
+    from transformers.masking_utils import eager_mask, sdpa_mask
 
-    AttentionInterface.register(IMPLEMENTATION, _capture_attention)
-    AttentionMaskInterface.register(IMPLEMENTATION, eager_mask)
+    for name, build_mask in ((IMPLEMENTATION, eager_mask), (TILED_IMPLEMENTATION, sdpa_mask)):
+        AttentionInterface.register(name, _capture_attention)
+        AttentionMaskInterface.register(name, build_mask)

@@ -9,6 +9,7 @@ from typing import Literal
 from qkvault import ARRAYS, DEFAULT_PRECISION, PRECISIONS, ArrayName, InputError, Precision
 
 OnBad = Literal["stop", "skip"]
+AttentionOption = Literal["store", "derive"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class ExtractOptions:
         config: configuration of a ``datasets`` data set.
         limit: take only the first so many rows.
         arrays: which arrays to keep, any of :data:`qkvault.ARRAYS`.
+        attention: ``store`` it, or ``derive`` it from queries and keys when it is read: then only
+            they are kept, with thumbnails and head metrics, no map of all tokens by all tokens ever
+            exists, and what is written grows with the length of texts, not with its square.
         precision: how attention is kept; queries, keys and values are float32 under ``float32``,
             float16 otherwise.
         batch_tokens: most tokens, padding included, in one forward pass; measured defaults per
@@ -49,6 +53,7 @@ class ExtractOptions:
     config: str | None = None
     limit: int | None = None
     arrays: tuple[ArrayName, ...] = ARRAYS
+    attention: AttentionOption = "store"
     precision: Precision = DEFAULT_PRECISION
     batch_tokens: int | None = None
     max_length: int | None = None
@@ -64,6 +69,7 @@ class ExtractOptions:
         """
         for name in self.arrays:
             _require_one_of("array", name, ARRAYS)
+        _require_one_of("attention", self.attention, ("store", "derive"))
         _require_one_of("precision", self.precision, PRECISIONS)
         _require_one_of("on_bad", self.on_bad, ("stop", "skip"))
         if not self.data:
@@ -77,7 +83,17 @@ class ExtractOptions:
         object.__setattr__(self, "out", Path(self.out))
         object.__setattr__(self, "data", tuple(self.data))
         object.__setattr__(self, "text_columns", tuple(self.text_columns))
-        object.__setattr__(self, "arrays", tuple(name for name in ARRAYS if name in self.arrays))
+        object.__setattr__(self, "arrays", self._kept_arrays())
+
+    def _kept_arrays(self) -> tuple[ArrayName, ...]:
+        kept = tuple(name for name in ARRAYS if name in self.arrays)
+        if self.attention == "store":
+            return kept
+        if lacking := [name for name in ("query", "key") if name not in kept]:
+            raise InputError(
+                f"attention is derived from queries and keys: add {' and '.join(lacking)} to arrays"
+            )
+        return tuple(name for name in kept if name != "attention")
 
 
 def _require_one_of(what: str, given: str, allowed: tuple[str, ...]) -> None:

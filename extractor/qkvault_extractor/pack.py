@@ -17,6 +17,7 @@ from torch import Tensor
 
 from qkvault import THUMBNAIL_SIDE, ArrayName, InputError, Precision, make_thumbnail
 from qkvault_extractor.metrics import HeadMetrics
+from qkvault_extractor.summaries import LayerSummary
 from qkvault_extractor.thumbnails import is_poolable, pool
 
 if TYPE_CHECKING:
@@ -60,20 +61,27 @@ class Batch:
         Args:
             heads: maps per example that are packed at once.
         """
-        edges = [0, *(np.flatnonzero(np.diff(self.lengths)) + 1).tolist(), len(self.lengths)]
         runs = []
-        for first, last in zip(edges, edges[1:], strict=False):
-            if first < last:
-                tokens = int(self.lengths[first])
-                step = max(1, CACHED_WEIGHTS // (heads * tokens * tokens))
-                runs += [(i, min(i + step, last), tokens) for i in range(first, last, step)]
+        for first, last, tokens in self.equal_lengths():
+            step = max(1, CACHED_WEIGHTS // (heads * tokens * tokens))
+            runs += [(i, min(i + step, last), tokens) for i in range(first, last, step)]
         return runs
+
+    def equal_lengths(self) -> list[tuple[int, int, int]]:
+        """Half-open ranges that share one length: ``(start, stop, length)``."""
+        edges = [0, *(np.flatnonzero(np.diff(self.lengths)) + 1).tolist(), len(self.lengths)]
+        return [
+            (first, last, int(self.lengths[first]))
+            for first, last in zip(edges, edges[1:], strict=False)
+            if first < last
+        ]
 
 
 class Packer:
     """Packs the attention calls of forward passes into the buffers of one unit.
 
-    For each batch: :meth:`start`, then :meth:`take` for every call, then :meth:`finish`.
+    For each batch: :meth:`start`, then :meth:`take` for every call, then :meth:`finish`. Where
+    attention is computed in tiles, :meth:`take_tile` comes for each of them, before the call.
 
     Args:
         probe: the model's stacks, and where each call belongs.
@@ -97,6 +105,7 @@ class Packer:
         self._precision = precision
         self._buffers = buffers
         self._keeps_attention = "attention" in arrays
+        self._summary: LayerSummary | None = None
         masks = {stack.name: [r.mask for r in stack.recipe] for stack in probe.stacks}
         self._masks = [masks[s.stack][d] for s, d in zip(probe.sites, self._depths, strict=True)]
         self._meter: HeadMetrics | None = None
@@ -114,6 +123,7 @@ class Packer:
         self._runs = batch.runs(self._heads)
         self._taken = 0
         self._meter = None
+        self._summary = None
         self._row_errors: list[Tensor] = []  # one (example,) per call
         self._norms: list[Tensor] = []  # one (example,) per call and kept vector array
 
@@ -130,17 +140,35 @@ class Packer:
                 "a model whose layers depend on its input cannot be captured"
             )
         self._taken += 1
-        self._tolerance = ROW_SUM_TOLERANCE[call.attention.dtype]
         depth = self._depths[call.index]
         with np.errstate(invalid="ignore"):  # NaN is told of by finish(), with the layer's number
-            for start, stop, tokens in self._runs:
-                part = call.attention[start:stop, :, :tokens, :tokens]
-                self._check_rows(part)
-                if self._keeps_attention:
-                    self._pack_attention(site.stack, depth, start, part)
+            if call.attention is not None:
+                self._pack_maps(site.stack, depth, call.attention)
             for name in self._vectors:
                 self._pack_vectors(f"{site.stack}/{name}", depth, getattr(call, name))
-            self._measure(f"{site.stack}/metrics", depth, call)
+            self._pack_metrics(f"{site.stack}/metrics", depth, call)
+        if self._summary is not None:
+            for start, codes in self._summary.thumbnails():
+                side = codes.shape[-1]
+                thumbnails = codes.cpu().numpy()
+                self._write(f"{site.stack}/thumbnail", depth, start, thumbnails, side, side)
+            self._summary = None
+
+    def take_tile(self, index: int, first: int, start: int, weights: Tensor) -> None:
+        """Take a tile of the attention of the call that comes next.
+
+        Args:
+            index: the call's.
+            first: first example of the tile.
+            start: its first query token.
+            weights: float32 ``(example, head, query_token, key_token)``.
+        """
+        if self._summary is None:
+            lengths = self._batch.lengths.tolist()
+            if self._meter is None and self._batch.roles:
+                self._meter = HeadMetrics(lengths, self._batch.roles, weights.device)
+            self._summary = LayerSummary(self._batch.equal_lengths(), self._meter)
+        self._summary.add(first, start, weights)
 
     def finish(self, logits: Tensor | None) -> None:
         """End a batch: store logits, check that all calls were made and all values are sound.
@@ -164,6 +192,15 @@ class Packer:
                 bad = int((~torch.isfinite(logits)).any(-1).nonzero()[0])
                 raise InputError(f"example {self._batch.ids[bad]}: its logits are not finite")
             self._buffers["logits"][self._batch.rows] = logits.float().cpu().numpy()
+
+    def _pack_maps(self, stack: str, depth: int, attention: Tensor) -> None:
+        """Check a layer's maps and store them, and their thumbnails, where they are kept."""
+        self._tolerance = ROW_SUM_TOLERANCE[attention.dtype]
+        for start, stop, tokens in self._runs:
+            part = attention[start:stop, :, :tokens, :tokens]
+            self._check_rows(part)
+            if self._keeps_attention:
+                self._pack_attention(stack, depth, start, part)
 
     def _pack_attention(self, stack: str, depth: int, start: int, attention: Tensor) -> None:
         """Store maps of one length, ``(example, head, query_token, key_token)``, and thumbnails."""
@@ -208,14 +245,18 @@ class Packer:
         for start, stop, tokens in self._runs:
             self._write(name, depth, start, host[start:stop, :, :tokens], tokens, vectors.shape[-1])
 
-    def _measure(self, name: str, depth: int, call: AttentionCall) -> None:
+    def _pack_metrics(self, name: str, depth: int, call: AttentionCall) -> None:
         """Store the metrics of a layer's heads, where they are kept."""
         if name not in self._buffers:
             return
-        if self._meter is None:
-            device = call.attention.device
-            self._meter = HeadMetrics(self._batch.lengths.tolist(), self._batch.roles, device)
-        values = self._meter.measure(call.attention, self._masks[call.index])
+        mask = self._masks[call.index]
+        if self._summary is not None:
+            values = self._summary.metrics(mask)
+        else:
+            if self._meter is None:
+                lengths, device = self._batch.lengths.tolist(), call.weights.device
+                self._meter = HeadMetrics(lengths, self._batch.roles, device)
+            values = self._meter.measure(call.weights, mask)
         self._buffers[name][self._batch.rows, depth] = values.cpu().numpy()
 
     def _write(

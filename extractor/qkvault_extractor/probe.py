@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Literal
 
-from qkvault import InputError, Stack, StackName
+from qkvault import InputError, Recipe, Stack, StackName
 from qkvault_extractor.capture import AttentionCall, Collector
 from qkvault_extractor.model import SUPPORTED, LoadedModel, quiet
-from qkvault_extractor.recipes import find_recipe
+from qkvault_extractor.recipes import derived_difference, find_recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,20 +47,37 @@ class Probe:
         sites: one per attention call of a forward pass, in order.
         difference: largest difference found between captured and eager attention.
         sums_to_one: whether the rows of its attention do; not where a sink takes a share.
+        derived_error: largest difference found between attention derived from queries and keys as
+            they are kept and the model's own; None where derived attention was not asked for.
     """
 
     stacks: tuple[Stack, ...]
     sites: tuple[Site, ...]
     difference: float
     sums_to_one: bool = True
+    derived_error: float | None = None
+
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """The recipe of each call of a forward pass."""
+        found = {
+            (stack.name, layer): recipe
+            for stack in self.stacks
+            for layer, recipe in zip(stack.layers, stack.recipe, strict=True)
+        }
+        return tuple(found[site.stack, site.layer] for site in self.sites)
 
 
-def probe(loaded: LoadedModel, token_ids: Sequence[int]) -> Probe:
+def probe(
+    loaded: LoadedModel, token_ids: Sequence[int], derive: Literal["half", "single"] | None = None
+) -> Probe:
     """Run a model twice on a small padded batch: captured, and as it is; compare, describe.
 
     Args:
         loaded: the model.
         token_ids: ids of a long example of the data; it is cut or repeated to a useful length.
+        derive: make sure that attention follows from queries and keys kept in half or single
+            precision, and that the model runs without maps of its attention.
 
     Raises:
         InputError: the model's attention cannot be captured, or was captured wrongly; names the
@@ -76,8 +93,48 @@ def probe(loaded: LoadedModel, token_ids: Sequence[int]) -> Probe:
         _check_calls(loaded, calls)
         difference = _compare(loaded, batch, calls, output)
         sites, stacks = _describe(loaded, calls, len(ids), len(token_ids))
-    sinks = any({"s_aux", "sinks"} & call.terms.keys() for call in calls)
-    return Probe(stacks, sites, difference, not sinks)
+        sinks = any({"s_aux", "sinks"} & call.terms.keys() for call in calls)
+        seen = Probe(stacks, sites, difference, not sinks)
+        if derive is None:
+            return seen
+        _refuse_underivable(loaded, seen)
+        _check_tiles(loaded, seen, batch, output)
+        errors = [
+            derived_difference(call, len(ids), recipe, half=derive == "half")
+            for call, recipe in zip(calls, seen.recipes, strict=True)
+        ]
+    return replace(seen, derived_error=max(errors))
+
+
+def _refuse_underivable(loaded: LoadedModel, seen: Probe) -> None:
+    for site, recipe in zip(seen.sites, seen.recipes, strict=True):
+        reason = recipe.unknown
+        if recipe.sinks is not None and recipe.sinks.mode == "gate":
+            reason = "its sinks gate the heads' outputs, which only its own attention function does"
+        if reason is not None:
+            raise InputError(
+                f"the attention of model {loaded.name} cannot be derived, layer {site.layer}: "
+                f"{reason}; use --attention store"
+            )
+
+
+def _check_tiles(loaded: LoadedModel, seen: Probe, batch: list[list[int]], output: object) -> None:
+    """Run the model on attention in tiles: with padding, and without, where masks are left out."""
+    from qkvault_extractor.tiles import TiledAttention
+
+    for texts in (batch, batch[:1]):
+        tiled = TiledAttention(seen.recipes, None)
+        lengths = [len(ids) for ids in texts]
+        tiled.start(lengths, loaded.device)
+        with Collector(loaded.model, lambda _: None, tiled):
+            found = loaded.forward(texts, [[0] * len(ids) for ids in texts])
+        tiled.finish()
+        drift = _largest_output(found, output, lengths)
+        if not drift <= 100 * TOLERANCE:
+            raise InputError(
+                f"model {loaded.name} gives another output when its attention is computed in tiles "
+                f"(by {drift:.1e}); use --attention store"
+            )
 
 
 def _probe_length(loaded: LoadedModel) -> int:
@@ -175,7 +232,7 @@ def _compare(
         raise _refuse(
             loaded, f"{len(calls)} attention calls were captured where it reports {len(own)}"
         )
-    pairs = [(call.attention, theirs) for call, theirs in zip(calls, own, strict=True)]
+    pairs = [(call.weights, theirs) for call, theirs in zip(calls, own, strict=True)]
     if any(ours.shape != theirs.shape for ours, theirs in pairs):
         raise _refuse(loaded, "captured attention has another shape than its own")
     lengths = [len(ids) for ids in batch]

@@ -36,7 +36,7 @@ def find_recipe(call: AttentionCall, tokens: int, longest: int) -> Recipe:
         The recipe; one that is ``unknown``, with the reason, where none is found. Its mask's
         ``causal`` is right in any case.
     """
-    causal = not bool(call.attention[0, :, :tokens, :tokens].triu(1).any())
+    causal = not bool(call.weights[0, :, :tokens, :tokens].triu(1).any())
     if "position_bias" in call.terms:
         return _unknown("the model adds a bias by position to its scores", causal)
     mask = _find_mask(call, tokens, longest)
@@ -54,11 +54,22 @@ def find_recipe(call: AttentionCall, tokens: int, longest: int) -> Recipe:
     )
 
 
-def derived_difference(call: AttentionCall, tokens: int, recipe: Recipe) -> float:
-    """Largest difference between derived and captured attention of the first example."""
+def derived_difference(
+    call: AttentionCall, tokens: int, recipe: Recipe, *, half: bool = False
+) -> float:
+    """Largest difference between derived and captured attention of the first example.
+
+    Args:
+        call: a call of the probe.
+        tokens: the first example's length.
+        recipe: the layer's.
+        half: round queries and keys to float16 first, as a vault that keeps them so.
+    """
     query, key, attention = (
-        part[0, :, :tokens].float().cpu().numpy() for part in (call.query, call.key, call.attention)
+        part[0, :, :tokens].float().cpu().numpy() for part in (call.query, call.key, call.weights)
     )
+    if half:
+        query, key = query.astype(np.float16), key.astype(np.float16)
     derived = derive_attention(query, key, call.scaling, recipe)
     return float(np.abs(derived - attention[:, :, :tokens]).max())
 

@@ -24,6 +24,7 @@ from qkvault_extractor.batches import plan_batches
 from qkvault_extractor.capture import Collector
 from qkvault_extractor.options import Progress
 from qkvault_extractor.pack import Batch, Packer
+from qkvault_extractor.tiles import TiledAttention
 
 if TYPE_CHECKING:
     from qkvault import Receipt, Record, Unit, UnitBuffer, VaultWriter
@@ -104,11 +105,18 @@ class _Runner:
         spec = self._writer.spec
         records = self._writer.records(buffer.unit)
         packer = Packer(self._probe, spec.arrays, spec.precision, buffer.arrays)
+        tiled = None
+        if spec.attention == "derived":
+            tiled = TiledAttention(self._probe.recipes, packer.take_tile)
         lengths = buffer.unit.lengths
-        with torch.inference_mode(), Collector(self._loaded.model, packer.take) as collector:
+        with torch.inference_mode(), Collector(self._loaded.model, packer.take, tiled) as collector:
             for rows in plan_batches(lengths, self._budget):
                 collector.start_forward()
+                if tiled is not None:
+                    tiled.start(lengths[rows].tolist(), self._loaded.device)
                 self._forward(packer, rows, [records[row] for row in rows])
+                if tiled is not None:
+                    tiled.finish()
                 self._meter.ran(lengths[rows])
 
     def _forward(self, packer: Packer, rows: np.ndarray, records: Sequence[Record]) -> None:

@@ -74,6 +74,13 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     help="What to keep.",
 )
 @click.option(
+    "--attention",
+    type=click.Choice(("store", "derive")),
+    default="store",
+    show_default=True,
+    help="Keep attention, or derive it from queries and keys when it is read.",
+)
+@click.option(
     "--precision",
     type=click.Choice(("float32", "float16", "uint16", "uint8")),
     default="uint16",
@@ -102,6 +109,7 @@ def extract(format_: str | None, **chosen: Any) -> None:
     Examples:
       qkvault extract --model bert-base-uncased --data pairs.jsonl --out pairs.vault
       qkvault extract --model ./my-bert --data msr_paraphrase_train.txt --out mrpc.vault
+      qkvault extract --model ./my-llama --data books.jsonl --out b.vault --attention derive
       qkvault extract --model gpt2 --data stories.txt --out stories.vault --limit 500
       qkvault extract --model ./bert --data glue --config mrpc --split train --out m.vault
     """

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from .plan import VaultState
     from .precision import decode_attention, encode_attention, make_thumbnail
     from .scan import Scan, ScanBatch, ScanItem
-    from .scores import derive_attention, derive_scores, visible_range
+    from .scores import bias_by_distance, derive_attention, derive_scores, visible_range
     from .selection import Selection
     from .store import vault_state
     from .table import Page, Position, Table
@@ -88,6 +88,7 @@ _HOMES = {
     "Scan": "scan",
     "ScanBatch": "scan",
     "ScanItem": "scan",
+    "bias_by_distance": "scores",
     "derive_attention": "scores",
     "derive_scores": "scores",
     "visible_range": "scores",
@@ -158,6 +159,7 @@ __all__ = [
     "VaultWriter",
     "VerifyReport",
     "__version__",
+    "bias_by_distance",
     "copy",
     "create",
     "decode_attention",

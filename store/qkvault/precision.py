@@ -107,15 +107,20 @@ def make_thumbnail(attention: NDArray[np.float32]) -> NDArray[np.uint8]:
     Returns:
         uint8 ``(..., T, T)`` with ``T = min(64, S)``; weight = ``(code / 255) ** 2``.
     """
-    weights = np.asarray(attention, dtype=np.float32)
-    tokens = weights.shape[-1]
-    if tokens > THUMBNAIL_SIDE:
-        edges = np.arange(THUMBNAIL_SIDE + 1) * tokens // THUMBNAIL_SIDE
-        counts = np.diff(edges).astype(np.float32)
-        weights = np.add.reduceat(weights, edges[:-1], axis=-1)  # (..., query_token, key_bin)
-        weights = np.add.reduceat(weights, edges[:-1], axis=-2)  # (..., query_bin, key_bin)
-        weights = weights / counts[:, None]
-    return _square_root_codes(weights)
+    return _square_root_codes(pool_attention(np.asarray(attention, dtype=np.float32)))
+
+
+def pool_attention(attention: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What a thumbnail shows before it is coded, float32; argument as :func:`make_thumbnail`."""
+    tokens = attention.shape[-1]
+    if tokens <= THUMBNAIL_SIDE:
+        return attention
+    edges = np.arange(THUMBNAIL_SIDE + 1) * tokens // THUMBNAIL_SIDE
+    counts = np.diff(edges).astype(np.float32)
+    sums = np.add.reduceat(attention, edges[:-1], axis=-1)  # (..., query_token, key_bin)
+    sums = np.add.reduceat(sums, edges[:-1], axis=-2)  # (..., query_bin, key_bin)
+    pooled: NDArray[np.float32] = sums / counts[:, None]
+    return pooled
 
 
 def _square_root_codes(weights: NDArray[np.float32]) -> NDArray[np.uint8]:

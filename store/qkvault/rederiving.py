@@ -1,4 +1,14 @@
-"""Checking stored attention against what follows from the stored queries and keys."""
+"""Checking stored attention against what follows from the stored queries and keys.
+
+How far the two may differ is known. Rounding to float16 changes a number by at most ``2**-11`` of
+it (``2**-25`` where it is tiny), so a score by at most ::
+
+    e[i] = scaling * max_j sum_d (2**-10 |q[i, d] k[j, d]| + 2**-25 (|q[i, d]| + |k[j, d]|))
+
+to first order. Scores that move by at most ``e`` move the odds ``p / (1 - p)`` of a weight by at
+most a factor ``exp(2 e)``, and so the weight by at most ``p (1 - p) (exp(2 e) - 1)``. To that come
+the error of the code that attention is stored in, and that of float32 arithmetic.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +19,23 @@ import numpy as np
 
 from .derived import refuse_underivable
 from .errors import MissingArray, VaultError
-from .precision import MAX_ERROR, make_thumbnail
+from .precision import MAX_ERROR, pool_attention
+from .recipe import Recipe
+from .scores import derive_scores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .example import Example, StackView
-    from .spec import Precision, VaultSpec
+    from .spec import Precision
     from .vault import Vault
 
-DERIVED_ERROR: Final[dict[str, float]] = {"float16": 2e-3, "float32": 5e-6}
-"""Largest error of attention derived from queries and keys kept so, for models run in float32."""
+ARITHMETIC_ERROR: Final = 5e-6
+"""Largest error of a weight that computing in float32 makes, in the model and here together."""
 
 _CELLS_AT_ONCE: Final = 1 << 24
+_HALF: Final = 2.0**-10 + 2.0**-20  # of a product of two rounded numbers, second order included
+_TINY: Final = 2.0**-24
 
 
 class Difference(NamedTuple):
@@ -32,14 +46,14 @@ class Difference(NamedTuple):
         example: its place in the dataset's order.
         layer: the model's own number.
         largest: largest absolute difference of a weight.
-        bound: what it may be.
+        excess: by how much a weight is farther off than it may be; 0 where none is.
     """
 
     array: str
     example: int
     layer: int
     largest: float
-    bound: float
+    excess: float
 
 
 def refuse_unverifiable(vault: Vault) -> None:
@@ -76,33 +90,40 @@ def compare_unit(vault: Vault, unit: int) -> Iterator[Difference]:
 
 
 def _compare(example: Example, view: StackView, layer: int) -> Difference:
-    spec = example.vault.spec
-    name = "thumbnail" if spec.attention == "derived" else "attention"
-    largest = 0.0
+    name = "thumbnail" if example.vault.spec.attention == "derived" else "attention"
+    largest = excess = 0.0
     step = max(1, _CELLS_AT_ONCE // example.length**2)
     for head in range(0, view.spec.heads, step):
-        heads = slice(head, head + step)
+        heads = range(head, min(head + step, view.spec.heads))
         found = view.derive(layer, heads)
+        allowed = _allowed(view, layer, heads, found, example.vault.spec.precision)
         if name == "thumbnail":
-            found = _pooled(found)
-        stored = getattr(view, name)[layer, heads]
-        # NaN compares as no difference at all, so it is told apart.
-        difference = np.abs(found - stored)
-        largest = max(largest, float(np.nan_to_num(difference, nan=np.inf).max()))
-    path = f"{view.spec.name}/{name}"
-    return Difference(path, example.index, layer, largest, derived_bound(spec))
+            found, allowed = pool_attention(found), pool_attention(allowed)
+            allowed += np.float32(MAX_ERROR["uint8"])
+        elif example.vault.spec.precision != "float32":
+            allowed += np.float32(MAX_ERROR[example.vault.spec.precision])
+        difference = np.abs(found - getattr(view, name)[layer, heads])
+        # A NaN compares as no difference at all, so it is made the largest.
+        difference = np.nan_to_num(difference, nan=np.inf)
+        largest = max(largest, float(difference.max()))
+        excess = max(excess, float((difference - allowed).max()))
+    return Difference(f"{view.spec.name}/{name}", example.index, layer, largest, excess)
 
 
-def _pooled(attention: NDArray[np.float32]) -> NDArray[np.float32]:
-    codes = make_thumbnail(attention).astype(np.float32)
-    weights: NDArray[np.float32] = (codes / np.float32(255.0)) ** 2
-    return weights
-
-
-def derived_bound(spec: VaultSpec) -> float:
-    """How far derived attention may be from the stored one, rounding of both included."""
-    vectors = DERIVED_ERROR["float32" if spec.precision == "float32" else "float16"]
-    if spec.attention == "derived":
-        return 2.0 * (MAX_ERROR["uint8"] + vectors)
-    precision: Precision = spec.precision
-    return MAX_ERROR[precision] + vectors
+def _allowed(
+    view: StackView, layer: int, heads: range, weights: NDArray[np.float32], precision: Precision
+) -> NDArray[np.float32]:
+    """How far derived weights may be from the model's, ``(head, query_token, key_token)``."""
+    if precision == "float32":
+        return np.full_like(weights, ARITHMETIC_ERROR)
+    shared = view.spec.heads // view.spec.key_heads
+    key_heads = sorted({head // shared for head in heads})
+    query, key = np.abs(view.query[layer, heads]), np.abs(view.key[layer, key_heads])
+    places = [key_heads.index(head // shared) for head in heads]
+    scaling = view.spec.scaling[view.spec.layers.index(layer)]
+    sizes = derive_scores(query, key, abs(scaling), Recipe(), key_head=places)
+    moved = np.float32(_HALF) * sizes.max(-1)  # (head, query_token)
+    moved += np.float32(_TINY * abs(scaling)) * (query.sum(-1) + key.sum(-1).max(-1)[places, None])
+    allowed: NDArray[np.float32] = weights * (1 - weights) * np.expm1(2 * moved)[:, :, None]
+    allowed += np.float32(ARITHMETIC_ERROR)
+    return np.minimum(allowed, np.float32(1.0))

@@ -286,11 +286,11 @@ class _Verifier:
         with self._noting(commit_path(unit), self._examples([unit])):
             for found in compare_unit(self._vault, unit):
                 largest = max(largest, found.largest)
-                if found.largest > found.bound:
+                if found.excess > 0:
                     self._note(
                         f"{group_name(self._plan.unit_rows(unit)[0].length)}/{found.array}",
-                        f"layer {found.layer} differs by {found.largest:.2g} from what queries and"
-                        f" keys give; {found.bound:.2g} is the bound",
+                        f"layer {found.layer} differs from what queries and keys give by up to"
+                        f" {found.largest:.2g}, {found.excess:.2g} more than rounding explains",
                         (found.example,),
                     )
         return largest

@@ -1,0 +1,107 @@
+"""Thumbnails and head metrics of one layer, gathered while its attention goes by in tiles."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from qkvault import THUMBNAIL_SIDE, Mask
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from qkvault_extractor.metrics import HeadMetrics
+
+Run = tuple[int, int, int]
+"""Examples of one length: first, one after the last, tokens."""
+
+
+class LayerSummary:
+    """What is kept of a layer's attention where attention itself is not.
+
+    Args:
+        runs: the batch's examples by length, in order.
+        meter: measures heads; None where metrics are not kept.
+    """
+
+    def __init__(self, runs: Sequence[Run], meter: HeadMetrics | None) -> None:
+        self._runs = runs
+        self._meter = meter
+        self._numbers: dict[tuple[int, int], Tensor] = {}
+        self._maps: list[Tensor | None] = [None] * len(runs)
+
+    def add(self, first: int, start: int, weights: Tensor) -> None:
+        """Take a tile.
+
+        Args:
+            first: its first example in the batch.
+            start: its first query token.
+            weights: float32 ``(example, head, query_token, key_token)``, overwritten afterwards.
+        """
+        stop = first + len(weights)
+        if self._meter is not None:
+            rows = self._meter.take_rows(weights, start, slice(first, stop))
+            self._numbers[first, start] = rows
+        for place, (low, high, tokens) in enumerate(self._runs):
+            a, b = max(low, first), min(high, stop)
+            rows_left = min(weights.shape[2], tokens - start)
+            if a < b and rows_left > 0:
+                part = weights[a - first : b - first, :, :rows_left, :tokens]
+                self._add_map(place, slice(a - low, b - low), start, part, tokens)
+
+    def thumbnails(self) -> list[tuple[int, Tensor]]:
+        """First example and codes of each run, uint8 ``(example, head, query_bin, key_bin)``."""
+        found = []
+        for (low, _, tokens), pooled in zip(self._runs, self._maps, strict=True):
+            assert pooled is not None, "a tile is missing"
+            if tokens > THUMBNAIL_SIDE:
+                pooled = pooled.clamp_(max=1.0).sqrt_().mul_(255.0).round_()
+            found.append((low, pooled.to(torch.uint8)))
+        return found
+
+    def metrics(self, mask: Mask) -> Tensor:
+        """The layer's metrics, float32 ``(example, head, metric)``."""
+        assert self._meter is not None
+        firsts = sorted({first for first, _ in self._numbers})
+        parts = []
+        for first in firsts:
+            starts = sorted(start for other, start in self._numbers if other == first)
+            parts.append(torch.cat([self._numbers[first, start] for start in starts], 3))
+        return self._meter.average(torch.cat(parts, 1) if len(parts) > 1 else parts[0], mask)
+
+    def _add_map(self, place: int, examples: slice, start: int, part: Tensor, tokens: int) -> None:
+        """Code a short text's rows at once; sum a longer one's into its bins."""
+        low, high, _ = self._runs[place]
+        side = min(tokens, THUMBNAIL_SIDE)
+        target = self._maps[place]
+        if target is None:
+            target = part.new_zeros((high - low, part.shape[1], side, side))
+            self._maps[place] = target
+        rows = part.shape[2]
+        if tokens <= THUMBNAIL_SIDE:
+            into = target[examples, :, start : start + rows]
+            torch.sqrt(part, out=into).mul_(255.0).round_()
+            return
+        keys, queries = _bins(tokens, part.device)
+        summed = torch.matmul(part, keys)  # (example, head, query_token, key_bin)
+        target[examples] += torch.matmul(queries[:, start : start + rows], summed)
+
+
+@lru_cache(maxsize=128)
+def _bins(tokens: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What sums key tokens into bins, ``(key_token, bin)``; what averages query tokens,
+    ``(bin, query_token)``."""
+    edges = np.arange(THUMBNAIL_SIDE + 1) * tokens // THUMBNAIL_SIDE
+    sizes = np.diff(edges)
+    member = np.zeros((tokens, THUMBNAIL_SIDE), np.float32)
+    member[np.arange(tokens), np.repeat(np.arange(THUMBNAIL_SIDE), sizes)] = 1.0
+    mean = (member / sizes.astype(np.float32)).T
+    return (
+        torch.from_numpy(member).to(device),
+        torch.from_numpy(np.ascontiguousarray(mean)).to(device),
+    )

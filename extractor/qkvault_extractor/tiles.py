@@ -1,0 +1,209 @@
+"""Attention computed tile by tile, so that no map of all tokens by all tokens ever exists.
+
+It stands in for the model's own attention function where attention is to be derived, not stored. A
+tile is some examples with all their rows where texts are short, and some query rows of one example
+where they are long; whoever wants to know of the weights sees each tile once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+
+from qkvault import InputError, Mask, Recipe, bias_by_distance, visible_range
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+CELLS: Final = {"cpu": 1 << 20}
+"""Attention weights of a tile, by kind of device, where that is less than :data:`MOST_CELLS`."""
+
+MOST_CELLS: Final = 1 << 24
+
+TileCall = Callable[[int, int, int, "Tensor"], None]
+"""Told of a tile: the call's index, first example, first query token, weights
+``(example, head, query_token, key_token)`` that the next tile overwrites."""
+
+
+class TiledAttention:
+    """Computes the attention of a model's calls by their recipes.
+
+    Args:
+        recipes: of each call of a forward pass, all known.
+        on_tile: told of each tile; None where nobody wants to know.
+    """
+
+    def __init__(self, recipes: Sequence[Recipe], on_tile: TileCall | None) -> None:
+        self._recipes = recipes
+        self._on_tile = on_tile
+        self._lengths: Tensor | None = None
+        self._checked: set[tuple[int, Mask]] = set()
+        self._mismatches: list[Tensor] = []
+
+    def start(self, lengths: Sequence[int], device: torch.device) -> None:
+        """Begin a batch: tokens of each example."""
+        self._lengths = torch.tensor(lengths, device=device)
+        self._checked.clear()
+        self._mismatches.clear()
+
+    def finish(self) -> None:
+        """End a batch.
+
+        Raises:
+            InputError: the model masked other keys than its recipe says.
+        """
+        if self._mismatches and bool(torch.stack(self._mismatches).any()):
+            raise InputError(
+                "the model masks other keys on this text than on the first one, so its attention "
+                "cannot be derived; use --attention store"
+            )
+
+    def __call__(
+        self,
+        index: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        scaling: float,
+    ) -> Tensor:
+        """Compute one call.
+
+        Args:
+            index: the call's.
+            query, key, value: ``(example, head, token, dim)``, keys and values not repeated.
+            mask: additive or boolean, ``(example, 1, query_token, key_token)``, or None.
+            scaling: factor of the scores.
+
+        Returns:
+            ``(example, query_token, head, value_dim)``.
+        """
+        recipe = self._recipes[index]
+        if mask is not None:
+            self._check_mask(mask, recipe.mask)
+        out = value.new_empty((query.shape[0], query.shape[2], query.shape[1], value.shape[3]))
+        cells = CELLS.get(query.device.type, MOST_CELLS)
+        for examples, rows in _cut(query.shape, key.shape[2], cells):
+            part = None if mask is None else mask[examples, :, rows]
+            weights = _weigh(query[examples, :, rows], key[examples], part, scaling, recipe, rows)
+            if self._on_tile is not None:
+                self._on_tile(index, examples.start, rows.start, weights)
+            mixed = _multiply(weights.to(value.dtype), value[examples])
+            out[examples, rows] = mixed.transpose(1, 2)
+        return out
+
+    def _check_mask(self, mask: Tensor, rule: Mask) -> None:
+        """Note whether a mask hides what its rule and padding hide; layers mostly share one."""
+        known = (mask.data_ptr(), rule)
+        if known in self._checked or self._lengths is None:
+            return
+        self._checked.add(known)
+        examples, heads, queries, keys = mask.shape
+        there = self._lengths[:examples, None]
+        if heads != 1:
+            self._mismatches.append(torch.ones((), dtype=torch.bool, device=mask.device))
+            return
+        places = torch.arange(keys, device=mask.device)
+        step = max(1, MOST_CELLS // (examples * keys))
+        for start in range(0, queries, step):
+            rows = range(start, min(start + step, queries))
+            shown = mask[:, 0, rows.start : rows.stop]
+            seen = shown if shown.dtype == torch.bool else shown == 0
+            low, high = _range(rule, rows, keys, mask.device)
+            expected = (places >= low[:, None]) & (places < high[:, None])
+            differs = seen != (expected & (places < there)[:, None])
+            real = torch.arange(rows.start, rows.stop, device=mask.device) < there
+            self._mismatches.append((differs & real[:, :, None]).any())
+
+
+def _cut(shape: Sequence[int], keys: int, cells: int) -> Iterator[tuple[slice, slice]]:
+    """Examples and query rows of each tile of at most so many weights, if that may be."""
+    examples, heads, queries, _ = shape
+    together = max(1, cells // (heads * queries * keys))
+    rows = queries if together > 1 else max(1, min(queries, cells // (heads * keys)))
+    for first in range(0, examples, together):
+        for row in range(0, queries, rows):
+            yield (
+                slice(first, min(first + together, examples)),
+                slice(row, min(row + rows, queries)),
+            )
+
+
+def _weigh(
+    query: Tensor, key: Tensor, mask: Tensor | None, scaling: float, recipe: Recipe, rows: slice
+) -> Tensor:
+    """Attention weights of a tile, float32 ``(example, head, query_token, key_token)``."""
+    scores = _multiply(query, key.transpose(2, 3)).float()
+    scores *= scaling
+    if recipe.softcap is not None:
+        scores.div_(recipe.softcap).tanh_().mul_(recipe.softcap)
+    bias = _bias(recipe, scores.shape, rows, scores.device)
+    if bias is not None:
+        scores += bias
+    # The least number, not -inf: rows of padding may see nothing, and must not become NaN.
+    least = torch.finfo(torch.float32).min
+    if mask is None:
+        hidden = _hidden(recipe.mask, rows, scores.shape[3], scores.device)
+        if hidden is not None:
+            scores.masked_fill_(hidden, least)
+    elif mask.dtype == torch.bool:
+        scores.masked_fill_(~mask, least)
+    else:
+        scores += mask
+    return _softmax(scores, recipe)
+
+
+def _softmax(scores: Tensor, recipe: Recipe) -> Tensor:
+    sinks = recipe.sinks
+    if sinks is None or sinks.mode != "softmax":
+        return torch.softmax(scores, -1)
+    sink = scores.new_tensor(sinks.values)[:, None, None].expand(*scores.shape[:3], 1)
+    return torch.softmax(torch.cat([scores, sink], -1), -1)[..., :-1]
+
+
+def _multiply(left: Tensor, right: Tensor) -> Tensor:
+    """Products per head; the heads of ``left`` that share one of ``right`` in one product."""
+    examples, heads, rows, width = left.shape
+    shared = heads // right.shape[1]
+    if shared == 1:
+        return torch.matmul(left, right)
+    grouped = left.reshape(examples, right.shape[1], shared * rows, width)
+    return torch.matmul(grouped, right).view(examples, heads, rows, right.shape[3])
+
+
+def _bias(recipe: Recipe, shape: Sequence[int], rows: slice, device: torch.device) -> Tensor | None:
+    """What slopes and bias add to a tile, ``(head, query_token, key_token)``."""
+    if recipe.slopes is None and recipe.bias is None:
+        return None
+    _, heads, _, keys = shape
+    by_distance = _bias_table(recipe, heads, keys, device)
+    windows = by_distance.unfold(1, keys, 1)  # row i starts at distance -i, place keys - 1 - i
+    return windows[:, keys - rows.stop : keys - rows.start].flip(1)
+
+
+@lru_cache(maxsize=64)
+def _bias_table(recipe: Recipe, heads: int, keys: int, device: torch.device) -> Tensor:
+    table = bias_by_distance(recipe, range(heads), 1 - keys, keys)
+    assert table is not None
+    return torch.from_numpy(np.ascontiguousarray(table)).to(device)
+
+
+@lru_cache(maxsize=64)
+def _range(mask: Mask, rows: range, keys: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    low, high = visible_range(mask, rows, keys)
+    return torch.from_numpy(low).to(device), torch.from_numpy(high).to(device)
+
+
+def _hidden(mask: Mask, rows: slice, keys: int, device: torch.device) -> Tensor | None:
+    """Where a rule hides the key, bool ``(query_token, key_token)``; None for nowhere."""
+    if mask == Mask():
+        return None
+    low, high = _range(mask, range(rows.start, rows.stop), keys, device)
+    places = torch.arange(keys, device=device)
+    return (places < low[:, None]) | (places >= high[:, None])
