@@ -237,7 +237,7 @@ class TestNeuron:
         x = title["x"] + title["width"] * (5 + 0.5) / 8
         viewer.page.mouse.move(x, row["y"] + row["height"] / 2)
         query, key = pairs[0].query[1, 1][2, 5], pairs[0].key[1, 0][7, 5]
-        said = viewer.text(".tip").replace("−", "-")
+        said = viewer.text("#view-neuron .tip").replace("−", "-")
         assert said.startswith("dimension 5")
         for number in (query, key, query * key):
             assert f"{number:.2f}" in said

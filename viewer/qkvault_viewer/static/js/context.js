@@ -1,6 +1,7 @@
 /** The state made sound against the vault and the example at hand: what every part draws from. */
 
-import { labelTokens } from "./tokens.js";
+import { groupWords, singles } from "./reading.js";
+import { joinLabels, labelTokens } from "./tokens.js";
 
 /**
  * @typedef {import("./state.js").State} State
@@ -26,6 +27,7 @@ import { labelTokens } from "./tokens.js";
  * @property {number[]} columns attended tokens shown
  * @property {boolean} pair whether there is a second text to filter by
  * @property {Focus | null} locked
+ * @property {import("./reading.js").Reading} reading how the head view takes the maps; plain elsewhere
  */
 
 /** @type {readonly {name: import("./state.js").Filter, title: string}[]} */
@@ -70,6 +72,36 @@ export function placeState(state, vault) {
   };
 }
 
+/** Whether words are known that are more than one token. @param {Example} example */
+export function hasWords({ words, segments }) {
+  return words.length === segments.length;
+}
+
+/** @param {State} state @param {Example} example @returns {import("./reading.js").Reading} */
+function makeReading({ view, words, special }, example) {
+  const inHeads = view === "heads";
+  const byWord = inHeads && words && hasWords(example);
+  return {
+    words: byWord,
+    hides: inHeads && special !== "show",
+    renormalises: inHeads && special === "renormalise",
+    members: byWord ? groupWords(example) : singles(example.segments.length),
+    special: example.special,
+  };
+}
+
+/**
+ * The token that stands for the one in focus: the first of its word.
+ * @param {Focus | null} focus
+ * @param {number[][]} members
+ * @returns {Focus | null}
+ */
+export function snapFocus(focus, members) {
+  if (!focus || members[focus.token]?.length) return focus;
+  const token = members.findIndex((tokens) => tokens.includes(focus.token));
+  return token < 0 ? focus : { side: focus.side, token };
+}
+
 /**
  * @param {State} state
  * @param {Vault} vault
@@ -78,18 +110,24 @@ export function placeState(state, vault) {
  */
 export function makeContext(state, vault, example) {
   const pair = example.segments.includes(1) && example.segments.includes(0);
-  const { rows, columns } = filterTokens(pair ? state.filter : "all", example.segments);
-  const { locked } = state;
+  const sides = filterTokens(pair ? state.filter : "all", example.segments);
+  const reading = makeReading(state, example);
+  const shows = (/** @type {number} */ token) =>
+    reading.members[token].length > 0 && !(reading.hides && example.special[token]);
+  const [rows, columns] = [sides.rows.filter(shows), sides.columns.filter(shows)];
+  const locked = snapFocus(state.locked, reading.members);
   const shown = locked && (locked.side === "left" ? rows : columns).includes(locked.token);
+  const labels = labelTokens(example.tokens);
   return {
     ...placeState(state, vault),
     state,
     vault,
     example,
-    labels: labelTokens(example.tokens),
+    labels: reading.words ? labels.map((label, token) => joinLabels(labels, reading.members[token]) ?? label) : labels,
     rows,
     columns,
     pair,
     locked: shown ? locked : null,
+    reading,
   };
 }

@@ -2,6 +2,7 @@
 
 import { isAbort } from "./api.js";
 import { el, isDark, themeColour } from "./dom.js";
+import { loadNumbers } from "./numbers.js";
 import { css, formatSigned, formatWeight, headColour, layerColour } from "./scale.js";
 import { fillLabel, isolate } from "./tokens.js";
 
@@ -39,9 +40,10 @@ export function headsShown({ state, heads, head }) {
 }
 
 /** Tokens shown on the other side, without those a causal model masks. @param {Context} context @param {Focus} focus */
-function partnersOf({ stack, rows, columns }, { side, token }) {
+function partnersOf({ stack, rows, columns, reading }, { side, token }) {
   if (!stack.score.causal) return side === "left" ? columns : rows;
-  return side === "left" ? columns.filter((key) => key <= token) : rows.filter((query) => query >= token);
+  const last = (/** @type {number} */ first) => reading.members[first].at(-1) ?? first;
+  return side === "left" ? columns.filter((key) => key <= last(token)) : rows.filter((query) => last(query) >= token);
 }
 
 /** The colour that a head has in the view at hand. @param {Context} context @param {number} head */
@@ -85,17 +87,14 @@ export class Inspector {
       this.clear(context, inModel);
       return;
     }
-    const { vault, example, stack, layer } = context;
-    const own = focus.side === "left" ? "row" : "column";
-    const path = `${own}/${stack.name}/${layer}/${focus.token}`;
     try {
-      const [frame] = await this.api.frames(vault, example.index, path);
+      const weights = await loadNumbers(this.api, context, focus, headsShown(context));
       if (round !== this.round) return;
       this.numbers = {
         focus,
         heads: headsShown(context),
-        weights: /** @type {Float32Array} */ (frame.data),
-        length: frame.shape[1],
+        weights,
+        length: context.example.length,
         partners: partnersOf(context, focus),
         scores: focus.side === "left" ? scoresOf?.(focus.token) ?? null : null,
       };
@@ -134,7 +133,9 @@ export class Inspector {
     this.title.className = "inspected";
     this.title.replaceChildren(name, el("span", { class: "position", text: focus.token }),
       focus.side === "left" ? " attends to" : " is attended to by");
-    this.about.textContent = heads.length === 1 ? `Layer ${layer}, head ${heads[0]}` : `Layer ${layer}, mean of ${heads.length} heads`;
+    const { words, renormalises } = context.reading;
+    this.about.textContent = (heads.length === 1 ? `Layer ${layer}, head ${heads[0]}` : `Layer ${layer}, mean of ${heads.length} heads`)
+      + (words ? " · by words" : "") + (renormalises ? " · without special tokens, renormalised" : "");
     const shown = ranked.slice(0, MOST_ROWS);
     const strongest = Math.max(1e-9, shown[0]?.weight ?? 0);
     this.table.replaceChildren(...shown.map((entry) => this.makeRow(context, numbers, entry, strongest)));

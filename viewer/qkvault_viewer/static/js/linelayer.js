@@ -11,7 +11,8 @@ import { PAD } from "./columns.js";
 
 /**
  * @typedef {import("./lines.js").Grid & {colour: readonly [number, number, number]}} HeadMap
- * @typedef {{maps: HeadMap[], rows: number[], columns: number[]}} Drawing
+ * @typedef {{maps: HeadMap[], rows: number[], columns: number[], least?: number}} Drawing `least`:
+ *   faintest code drawn
  * @typedef {import("./lines.js").Field} Field
  */
 
@@ -20,6 +21,8 @@ const SLICE_MS = 12;
 const SLICE_EDGES = 3000;
 const EXACT_EDGES = 14000;
 const GAIN = 2.6;
+/** Of a longer text only so many tokens' lines meet in one band. */
+const MOST_CROSSING = 160;
 
 export class LineLayer {
   /** @param {import("./columns.js").TokenColumns} columns */
@@ -96,7 +99,7 @@ export class LineLayer {
    * @param {number} round
    * @returns {Promise<HTMLCanvasElement | null>} null: overtaken
    */
-  async drawBand({ maps, rows, columns }, band, round) {
+  async drawBand({ maps, rows, columns, least = 1 }, band, round) {
     const top = band * BAND;
     const tokens = Math.max(rows.length, columns.length);
     const fine = tokens <= 64 ? Math.min(2, devicePixelRatio || 1) : 1;
@@ -109,7 +112,7 @@ export class LineLayer {
     };
     let since = performance.now();
     for (const map of maps) {
-      place.least = faintestOf(map, rows, columns, EXACT_EDGES);
+      place.least = Math.max(least, faintestOf(map, rows, columns, EXACT_EDGES));
       const chunk = Math.max(1, Math.floor(SLICE_EDGES / Math.max(1, columns.length)));
       for (let at = 0; at < rows.length; at += chunk) {
         splatMap(field, map, rows, columns, place, at, Math.min(rows.length, at + chunk));
@@ -119,13 +122,13 @@ export class LineLayer {
           since = performance.now();
         }
       }
-      if (place.least > 1) {
-        splatRest(field, map, rows, columns, place, Math.ceil(tokens / 64));
+      if (place.least > least) {
+        splatRest(field, map, rows, columns, place, Math.ceil(tokens / 64), least);
       }
       settle(field, map.colour);
     }
     // Many tokens cross in one fan: without less gain their sum would be a solid block.
-    const gain = (GAIN / maps.length ** 0.6) * Math.min(1, 32 / tokens) ** 0.35;
+    const gain = (GAIN / maps.length ** 0.6) * Math.min(1, 32 / Math.min(tokens, MOST_CROSSING)) ** 0.35;
     return this.paint(field, top, height, gain);
   }
 

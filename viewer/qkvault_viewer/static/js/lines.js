@@ -223,8 +223,9 @@ export function faintestOf(grid, rows, columns, most) {
  * @param {readonly number[]} columns
  * @param {Place & {rowHeight: number}} place
  * @param {number} block
+ * @param {number} [floor] what is fainter than this is left out
  */
-export function splatRest(field, grid, rows, columns, place, block) {
+export function splatRest(field, grid, rows, columns, place, block, floor = 1) {
   const across = Math.ceil(columns.length / block);
   const broad = block * place.rowHeight;
   const middle = (/** @type {(at: number) => number} */ y, /** @type {number} */ at) =>
@@ -235,7 +236,7 @@ export function splatRest(field, grid, rows, columns, place, block) {
       const base = grid.offset + rows[at] * grid.stride;
       for (let other = 0; other < columns.length; other += 1) {
         const code = grid.codes[base + columns[other]];
-        if (code < place.least) sums[(other / block) | 0] += WEIGHT_OF_CODE[code];
+        if (code < place.least && code >= floor) sums[(other / block) | 0] += WEIGHT_OF_CODE[code];
       }
     }
     const from = middle(place.left, top);

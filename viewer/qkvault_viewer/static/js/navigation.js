@@ -31,6 +31,8 @@ export class Navigation {
       set({ store, example: 0, stack: "", layer: null, head: 0, heads: null, locked: null, pins: [],
         query: "", where: {}, sort: "", descending: false, cursor: null });
     this.setLayer = (/** @type {number} */ layer) => set({ layer });
+    this.setMetric = (/** @type {string} */ metric) => set({ metric }, { replace: true });
+    this.magnify = (/** @type {number} */ layer, /** @type {number} */ head) => set({ view: "model", layer, head, enlarged: true });
     this.setHead = (/** @type {number} */ head) => set({ head });
     this.setStack = (/** @type {string} */ stack) => set({ stack, layer: null, heads: null, locked: null });
     this.setFilter = (/** @type {string} */ filter) => set({ filter: /** @type {State["filter"]} */ (filter) });
@@ -114,7 +116,7 @@ export class Navigation {
   /** @param {number} layer @param {number} head @param {boolean} add */
   go(layer, head, add) {
     const { view } = this.page.store.state;
-    if (view !== "heads") this.set(view === "model" ? { layer, head, enlarged: true } : { layer, head });
+    if (view === "model" || view === "neuron") this.set(view === "model" ? { layer, head, enlarged: true } : { layer, head });
     else if (add && layer === this.place()?.layer) this.toggleHead(head);
     else this.set({ layer, head, heads: [head] });
   }
@@ -148,7 +150,7 @@ export class Navigation {
     const place = this.place();
     const head = (place?.head ?? 0) + by;
     if (!place || head < 0 || head >= place.stack.heads) return;
-    this.set(this.page.store.state.view === "heads" ? { head, heads: [head] } : { head });
+    this.set(["heads", "compare"].includes(this.page.store.state.view) ? { head, heads: [head] } : { head });
   }
 
   nextFilter() {

@@ -115,6 +115,18 @@ export function labelTokens(tokens) {
   return tokens.map((token) => prettify(token, byteLevel));
 }
 
+/**
+ * The label of a word: its tokens' texts, without the signs that only said they belong together.
+ * @param {readonly Label[]} labels
+ * @param {readonly number[]} tokens
+ * @returns {Label | null} null for no token
+ */
+export function joinLabels(labels, tokens) {
+  if (tokens.length < 2) return tokens.length ? labels[tokens[0]] : null;
+  const pieces = tokens.flatMap((token) => labels[token].pieces.filter(({ mark, text }) => !mark || text !== "##"));
+  return { pieces, text: pieces.map((piece) => piece.text).join("") };
+}
+
 const UNSAFE = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
 
 /**

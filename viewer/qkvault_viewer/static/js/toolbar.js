@@ -1,6 +1,6 @@
 /** The row of controls over the stage: layer, head, filter, drawing, head patches. */
 
-import { FILTERS } from "./context.js";
+import { FILTERS, hasWords } from "./context.js";
 import { el, isDark } from "./dom.js";
 import { css, headColour } from "./scale.js";
 
@@ -9,6 +9,7 @@ import { css, headColour } from "./scale.js";
  * @typedef {{setLayer: (layer: number) => void, setHead: (head: number) => void,
  *   setStack: (name: string) => void, setFilter: (filter: string) => void,
  *   setDraw: (draw: "lines" | "matrix") => void, setExpanded: (expanded: boolean) => void,
+ *   setMass: (mass: number) => void, setSpecial: (special: string) => void, setWords: (words: boolean) => void,
  *   toggleHead: (head: number) => void, isolateHead: (head: number) => void,
  *   allHeads: () => void}} Acts
  */
@@ -65,6 +66,45 @@ function makeChoice(title, options, choose) {
   };
 }
 
+const SPECIALS = [
+  { value: "show", title: "Shown" },
+  { value: "hide", title: "Hidden" },
+  { value: "renormalise", title: "Hidden, renormalised" },
+];
+
+/**
+ * How much of the attention is drawn.
+ * @param {(mass: number) => void} choose
+ */
+function makeMass(choose) {
+  const input = el("input", {
+    type: "range", min: "1", max: "100", step: "1", id: "mass", "aria-label": "Share of the attention drawn, strongest first",
+    title: "Draw only the strongest weights, those that together hold this share of the attention",
+  });
+  const said = el("output", { class: "mass-said", for: "mass" });
+  input.addEventListener("input", () => {
+    said.textContent = saying(Number(input.value));
+    choose(Number(input.value));
+  });
+  const saying = (/** @type {number} */ mass) => (mass >= 100 ? "all" : `top ${mass} %`);
+  const element = el("div", { class: "menu mass" }, el("span", { class: "menu-title", text: "Mass" }), input, said);
+  return {
+    element,
+    /** @param {number} mass */
+    fill(mass) {
+      input.value = String(mass);
+      said.textContent = saying(mass);
+    },
+  };
+}
+
+/** A menu without steps. @param {string} title @param {readonly {value: string, title: string}[]} options @param {(value: string) => void} choose */
+function makeSelect(title, options, choose) {
+  const select = el("select", { "aria-label": title }, ...options.map((option) => el("option", { value: option.value, text: option.title })));
+  select.addEventListener("change", () => choose(select.value));
+  return { element: el("div", { class: "menu" }, el("span", { class: "menu-title", text: title }), select), select };
+}
+
 export class Toolbar {
   /** @param {HTMLElement} root @param {Acts} acts */
   constructor(root, acts) {
@@ -80,9 +120,14 @@ export class Toolbar {
     this.patches = el("div", { class: "patches", role: "group", "aria-label": "Heads; double-click shows one alone" });
     this.every = el("button", { class: "every", type: "button", text: "All", title: "Show all heads (a)", onclick: () => acts.allHeads() });
     this.headsRow = el("div", { class: "menu heads-menu" }, el("span", { class: "menu-title", text: "Heads" }), this.patches, this.every);
+    this.mass = makeMass(acts.setMass);
+    this.special = makeSelect("Special tokens", SPECIALS, acts.setSpecial);
+    this.words = makeChoice("Units", [{ value: "0", title: "Tokens" }, { value: "1", title: "Words" }],
+      (value) => acts.setWords(value === "1"));
     this.root = root;
     root.replaceChildren(this.stack.element, this.layer.element, this.head.element, this.headsRow,
-      this.expand.element, this.draw.element, this.filter.element);
+      this.expand.element, this.draw.element, this.filter.element,
+      this.words.element, this.special.element, this.mass.element);
   }
 
   /** @param {Context} context @param {"lines" | "matrix"} drawn what the model view draws */
@@ -97,12 +142,19 @@ export class Toolbar {
     this.head.element.hidden = view !== "neuron";
     this.head.fill(Array.from({ length: stack.heads }, (_, head) => ({ value: String(head), title: String(head) })), String(context.head));
     this.headsRow.hidden = view !== "heads";
-    this.draw.element.hidden = view !== "model";
+    this.draw.element.hidden = view === "neuron";
     this.draw.press(drawn);
     this.expand.element.hidden = view !== "neuron";
     this.expand.press(state.expanded ? "1" : "0");
     this.filter.element.hidden = !context.pair;
     this.filter.press(state.filter);
+    const inHeads = view === "heads";
+    this.words.element.hidden = !inHeads || !hasWords(context.example);
+    this.words.press(context.reading.words ? "1" : "0");
+    this.special.element.hidden = !inHeads || !context.example.special.includes(1);
+    this.special.select.value = state.special;
+    this.mass.element.hidden = !inHeads;
+    this.mass.fill(state.mass);
     this.showPatches(context);
   }
 

@@ -1,18 +1,25 @@
-/** The attention-head view: all heads of one layer as lines between the tokens. */
+/** The attention-head view: heads of one layer as lines between the tokens, or as matrices. */
 
 import { fitTokens, TokenColumns } from "../columns.js";
-import { isDark } from "../dom.js";
+import { breathe, el, isDark } from "../dom.js";
 import { LineLayer } from "../linelayer.js";
-import { headColour } from "../scale.js";
+import { MatrixPanels } from "../matrixpanels.js";
+import { Minimap, MINIMAP_WIDTH } from "../minimap.js";
+import { drawShare, isPlain, readMap } from "../reading.js";
+import { formatCount, formatWeight, headColour } from "../scale.js";
+import { WEIGHT_OF_CODE } from "../wire.js";
 
 /**
  * @typedef {import("../context.js").Context} Context
  * @typedef {import("../state.js").Focus} Focus
  * @typedef {import("../lines.js").Grid} Grid
- * @typedef {{hover: (focus: Focus | null) => void, pick: (focus: Focus) => void}} Acts
+ * @typedef {import("../linelayer.js").HeadMap} HeadMap
+ * @typedef {import("../linelayer.js").Drawing} Drawing
+ * @typedef {import("../matrixpanels.js").Acts} Acts
  */
 
 const WHOLE_LAYER_BYTES = 4 << 20;
+const SLICE_CELLS = 1 << 20;
 
 export class HeadView {
   /** Arrays of the vault without which there is nothing to see. @type {readonly string[]} */
@@ -28,9 +35,15 @@ export class HeadView {
       onScroll: () => this.scrolled(),
     });
     this.layer = new LineLayer(this.columns);
-    root.append(this.columns.element);
+    this.minimap = new Minimap(this.columns);
+    this.panels = new MatrixPanels(api, acts);
+    this.note = el("p", { class: "view-note", id: "drawn" });
+    this.area = el("div", { class: "view-area" }, this.columns.element, this.minimap.element, this.panels.element);
+    root.append(this.note, this.area);
     /** @type {Focus | null} */
     this.focused = null;
+    /** @type {Drawing | null} */
+    this.drawing = null;
   }
 
   /**
@@ -38,7 +51,7 @@ export class HeadView {
    * head by head where the layer would be large.
    * @param {Context} context
    * @param {AbortSignal} signal
-   * @returns {Promise<import("../linelayer.js").HeadMap[]>}
+   * @returns {Promise<HeadMap[]>}
    */
   async loadMaps({ vault, example, stack, layer, heads }, signal) {
     const path = `attention/${stack.name}/${layer}`;
@@ -55,31 +68,93 @@ export class HeadView {
     }));
   }
 
+  /** @param {Context} context @param {AbortSignal} signal @returns {Promise<HeadMap[]>} maps as they are read */
+  async readMaps(context, signal) {
+    const maps = await this.loadMaps(context, signal);
+    if (isPlain(context.reading)) return maps;
+    const read = [];
+    for (const map of maps) {
+      read.push({ ...readMap(map, context.reading), colour: map.colour });
+      if (context.example.length ** 2 * maps.length > SLICE_CELLS) await breathe();
+      signal.throwIfAborted();
+    }
+    return read;
+  }
+
   /** @param {Context} context @param {AbortSignal} signal */
   async show(context, signal) {
+    const { rows, columns, state } = context;
+    const maps = await this.readMaps(context, signal);
+    const drawn = drawShare(maps, rows, columns, state.mass / 100);
+    this.sayDrawn(context, drawn);
+    this.drawing = { maps, rows, columns, least: drawn.least };
+    const inMatrix = state.draw === "matrix";
+    this.panels.element.hidden = !inMatrix;
+    this.columns.element.hidden = inMatrix;
+    if (inMatrix) {
+      this.minimap.place(false);
+      this.panels.show(context, this.drawing);
+      return;
+    }
+    this.lay(context);
+    const small = this.minimap.show(this.drawing);
+    await this.layer.show(this.drawing);
+    await small;
+  }
+
+  /** @param {Context} context */
+  lay(context) {
     const { example, rows, columns } = context;
-    const maps = await this.loadMaps(context, signal);
     const { element } = this.columns;
-    this.columns.lay({
-      labels: context.labels,
-      special: example.special,
-      segments: example.segments,
-      rows,
-      columns,
-      ...fitTokens(context, element.clientWidth, element.clientHeight),
-    });
-    await this.layer.show({ maps, rows, columns });
+    const { clientWidth, clientHeight } = this.area;
+    let fit = fitTokens(context, clientWidth, clientHeight);
+    const long = Math.max(rows.length, columns.length) * fit.rowHeight > clientHeight;
+    this.minimap.place(long);
+    if (long) fit = fitTokens(context, clientWidth - MINIMAP_WIDTH, clientHeight);
+    this.columns.lay({ labels: context.labels, special: example.special, segments: example.segments, rows, columns, ...fit });
+    element.scrollTop = Math.min(element.scrollTop, this.columns.contentHeight);
+  }
+
+  /**
+   * Say in words what of the attention is in the picture.
+   * @param {Context} context
+   * @param {import("../reading.js").Drawn} drawn
+   */
+  sayDrawn({ reading, rows, columns, state, example }, { least, edges, all, mass, shown }) {
+    const percent = (/** @type {number} */ share) => `${(100 * share).toFixed(share > 0.9995 || share < 0.0005 ? 0 : 1)} %`;
+    const parts = [];
+    if (state.mass < 100) {
+      parts.push(`Drawn: ${percent(mass)} of the mass in ${formatCount(edges)} of ${formatCount(all)} weights, those from about ${formatWeight(least < 256 ? WEIGHT_OF_CODE[least] : 1)} up.`);
+    } else {
+      parts.push(`Drawn: all of the mass, ${formatCount(all)} weights.`);
+    }
+    if (reading.renormalises) {
+      parts.push("Special tokens are hidden, and every query's weights divided by their sum over the other tokens: not the model's own numbers.");
+    } else if (reading.hides) {
+      parts.push(`Special tokens are hidden; the others' weights are as the model gave them${columns.length && rows.length ? `, ${percent(shown)} of all` : ""}.`);
+    } else if (columns.length < example.length && !reading.words) {
+      parts.push(`${percent(shown)} of these queries' attention goes to the tokens shown.`);
+    }
+    if (reading.words) parts.push("By words: weights onto a word's tokens are summed, those from its tokens averaged.");
+    this.note.textContent = parts.join(" ");
+    Object.assign(this.note.dataset, { mass: mass.toFixed(4), edges: String(edges), shown: shown.toFixed(4) });
   }
 
   /** @param {Focus | null} focus @param {Focus | null} locked */
   focus(focus, locked) {
     this.focused = locked ?? focus;
+    if (!this.panels.element.hidden) {
+      this.panels.focus(this.focused);
+      return;
+    }
     this.columns.setFocus(focus, locked);
     this.layer.drawFocus(this.focused);
+    this.minimap.mark(this.focused);
   }
 
   scrolled() {
     this.layer.drawFocus(this.focused);
+    this.minimap.mark(this.focused);
     void this.layer.drawInSight();
   }
 }

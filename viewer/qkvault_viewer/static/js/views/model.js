@@ -23,6 +23,7 @@ const MOST_LINES = 32;
 /** @param {Context} context @returns {"lines" | "matrix"} */
 export function drawnAs({ state, example }) {
   if (state.draw !== "auto") return state.draw;
+  if (state.view === "heads") return "lines";
   return example.length <= MOST_LINES ? "lines" : "matrix";
 }
 
