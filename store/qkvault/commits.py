@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .shards import ShardReceipt
 
-MAX_COMMIT_BYTES: Final = 4 << 20
+MAX_COMMIT_BYTES: Final = 256 << 10
 MAX_MANIFEST_BYTES: Final = 1 << 20
 COMMITS: Final = "commits"
 MANIFEST: Final = "manifest.json"
@@ -75,7 +75,7 @@ def parse_commit(data: bytes, plan: Plan, unit: int, name: str) -> Commit:
     try:
         files = {path: parse_receipt(value) for path, value in document["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise VaultError(f"{name} is not a commit this release reads: {error}") from None
+        raise VaultError(f"{name} is not a commit this release reads: {error!s:.300}") from None
     if sorted(files) != sorted(plan.unit_shards(unit)):
         raise VaultError(f"{name} does not list the files of unit {unit}")
     return Commit(unit, files, document["hash"])

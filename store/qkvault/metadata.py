@@ -117,7 +117,7 @@ def parse_array(data: bytes, path: str, name: str) -> ArrayMeta:
     try:
         return _parse(document, path)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise VaultError(f"{name} is not an array this release reads: {error}") from None
+        raise VaultError(f"{name} is not an array this release reads: {error!s:.300}") from None
 
 
 def meta_of(plan: ArrayPlan) -> ArrayMeta:

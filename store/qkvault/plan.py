@@ -16,8 +16,10 @@ from .spec import ARRAYS, FORMAT_VERSION, PRECISIONS, STACKS, Json, Stack, Vault
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MAX_PLAN_BYTES: Final = 16 << 20
+MAX_PLAN_BYTES: Final = 8 << 20
+MAX_BUCKETS: Final = 4096
 _MAX_SIZE: Final = 1 << 24
+_MAX_SCALING: Final = 1e30  # NaN is not at most that; a number without end is no float
 _MAX_METRICS: Final = 256
 
 EXAMPLE_ARRAYS: Final = ("place", "offset", "records", "id_hash", "id_row")
@@ -140,12 +142,13 @@ def parse_plan(data: bytes, name: str) -> Plan:
     version = document.get("format")
     if not isinstance(version, str) or version.split(".")[0] != FORMAT_VERSION.split(".")[0]:
         raise VaultError(
-            f"{name} is of format {version!r}; this release reads {FORMAT_VERSION}: update qkvault"
+            f"{name} is of format {version!r:.40}; this release reads {FORMAT_VERSION}:"
+            " update qkvault"
         )
     try:
         return _parse(document)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise VaultError(f"{name} is not a plan this release reads: {error}") from None
+        raise VaultError(f"{name} is not a plan this release reads: {error!s:.300}") from None
 
 
 def spec_document(spec: VaultSpec) -> dict[str, Json]:
@@ -198,7 +201,7 @@ def _check_spec(spec: VaultSpec) -> None:
     names = [stack.name for stack in spec.stacks]
     if not names or [name for name in STACKS if name in names] != names:
         raise ValueError(f"stacks {names} are not some of {STACKS}, in that order")
-    if not 0 <= spec.logits <= _MAX_SIZE:
+    if type(spec.logits) is not int or not 0 <= spec.logits <= _MAX_SIZE:
         raise ValueError(f"{spec.logits} logits")
     if not all(isinstance(name, str) for name in spec.label_names):
         raise ValueError("a label name is not text")
@@ -237,7 +240,7 @@ def _check_stack(stack: Stack) -> None:
         raise ValueError(f"layers {stack.layers} are not ascending")
     if len(stack.scaling) != len(stack.layers):
         raise ValueError(f"{len(stack.scaling)} scalings for {len(stack.layers)} layers")
-    if not all(isinstance(s, int | float) for s in stack.scaling):
+    if not all(isinstance(s, int | float) and abs(s) <= _MAX_SCALING for s in stack.scaling):
         raise ValueError("a scaling is not a number")
     if type(stack.causal) is not bool:
         raise ValueError("causal is neither true nor false")
@@ -255,19 +258,23 @@ def _parse(document: dict[str, Any]) -> Plan:
         if not all(type(n) is int and 1 <= n < 2**31 for n in size):
             raise ValueError(f"a bucket of {size}")
     lengths = [length for length, _, _ in sizes]
+    if len(lengths) > MAX_BUCKETS:
+        raise ValueError(f"{len(lengths)} buckets; at most {MAX_BUCKETS} are read")
     if not lengths or lengths != sorted(set(lengths)):
         raise ValueError("buckets that do not ascend")
     examples = document["examples"]
-    if examples != sum(rows for _, rows, _ in sizes):
+    if type(examples) is not int or examples != sum(rows for _, rows, _ in sizes):
         raise ValueError(f"{examples} examples in buckets of {sum(rows for _, rows, _ in sizes)}")
-    rejects = document["rejects"]
+    rejects, digest = document["rejects"]["count"], document["rejects"]["sha256"]
+    if type(rejects) is not int or not 0 <= rejects < 2**63 or not isinstance(digest, str):
+        raise ValueError("rejects without count and digest")
     return Plan(
         spec=spec,
         examples=examples,
         buckets=number_buckets(sizes),
         metadata=_texts(document["metadata"]),
         shards={path: parse_receipt(value) for path, value in document["shards"].items()},
-        rejects=(int(rejects["count"]), str(rejects["sha256"])),
+        rejects=(rejects, digest),
         hash=document["hash"],
     )
 

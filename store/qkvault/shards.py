@@ -174,9 +174,13 @@ class Shard:
         return disk.read_at(self._fd, size, offset, self.path)
 
     def _check_entries(self) -> None:
+        """Entries lie in the file, in order, and none on another: no byte is unpacked twice."""
         offsets, sizes = self.index[:, 0], self.index[:, 1]
         present = offsets != np.uint64(ABSENT)
         end = np.uint64(self.end)
         fits = (offsets <= end) & (sizes <= end) & (sizes <= end - np.minimum(offsets, end))
         if not np.all(np.where(present, fits, sizes == np.uint64(ABSENT))):
             raise VaultError(f"{self.path} is damaged: its index points outside the file")
+        starts, ends = offsets[present], offsets[present] + sizes[present]
+        if (starts[1:] < ends[:-1]).any():
+            raise VaultError(f"{self.path} is damaged: its chunks lie on each other")

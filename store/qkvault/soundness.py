@@ -63,8 +63,11 @@ def check_shard(
     for place, codes in _chunks(shard, meta, len(examples)):
         first = place[0] * meta.chunk[0]
         if codes is None:
-            span = examples[first : first + meta.chunk[0]].tolist()
-            yield "a chunk is missing or does not unpack", tuple(span)
+            rows = set(range(first, min(first + meta.chunk[0], len(examples)))) - told
+            if rows:
+                told |= rows
+                touched = examples[sorted(rows)].tolist()
+                yield "a chunk is missing or does not unpack", tuple(touched)
             continue
         for row in range(first, min(first + meta.chunk[0], len(examples))):
             problem = _problem(vault, array, codes[row - first], place, meta, int(lengths[row]))

@@ -10,6 +10,7 @@ from .arrays import Column, RowReader
 from .cache import Cache
 from .chunks import array_paths, group_name, is_column, max_error, row_shape, stack_of, stored_dtype
 from .commits import (
+    COMMITS,
     MANIFEST,
     MAX_COMMIT_BYTES,
     MAX_MANIFEST_BYTES,
@@ -143,6 +144,18 @@ class Store:
             raise VaultError(f"{file} {word}")
         data = disk.read_whole(file, MAX_COMMIT_BYTES)
         return self._commits.put(unit, parse_commit(data, self.plan, unit, str(file)))
+
+    def committed_units(self) -> list[int]:
+        """Numbers of the units that have a commit, valid or not, ascending.
+
+        Raises:
+            VaultError: the folder of commits is missing or cannot be listed.
+        """
+        names = set(disk.list_folder(self.path / COMMITS))
+        stems = [name.removesuffix(".json") for name in names]
+        numbers = {int(stem) for stem in stems if stem.isdecimal()}
+        paths = {n: commit_path(n) for n in numbers if n < self.plan.units}
+        return sorted(n for n, path in paths.items() if path.rpartition("/")[2] in names)
 
     def unit_shard(self, length: int, array: str, number: int) -> Shard:
         """A shard of a bucket's array, its tail checked.

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from . import disk
-from .commits import commit_path
 from .documents import sha256_hex
 from .errors import InputError, OutOfRange, UnknownExample, VaultError
 from .example import Example
@@ -305,21 +304,25 @@ class Vault:
     def unit_examples(self, unit: int) -> NDArray[np.int64]:
         """Examples of a unit, by row, int64."""
         bucket, start, stop = self.store.plan.unit_rows(unit)
-        return self._bucket_examples(bucket.length)[start:stop]
+        return self.bucket_examples(bucket.length)[start:stop]
 
-    def _bucket_examples(self, length: int) -> NDArray[np.int64]:
+    def bucket_examples(self, length: int) -> NDArray[np.int64]:
         """Examples of a bucket, by row: a bucket's rows are in the dataset's order."""
         kept = self._by_bucket.get(length)
         if kept is None:
             found = np.flatnonzero(self.places[:, 0] == length).astype(np.int64)
+            rows = self.store.plan.bucket(length).rows
+            if len(found) != rows:
+                raise VaultError(
+                    f"{self.path} is damaged: {len(found)} examples are said to be in the bucket of"
+                    f" length {length}, which has {rows} rows"
+                )
             kept = self._by_bucket.setdefault(length, found)
         return kept
 
     def finished_units(self) -> Iterator[int]:
         """Numbers of the units that are finished, ascending."""
-        for unit in range(self.store.plan.units):
-            if self.complete or disk.look_at(self.path / commit_path(unit)):
-                yield unit
+        yield from range(self.store.plan.units) if self.complete else self.store.committed_units()
 
     def _example(self, index: int) -> Example:
         length, row, tokens = self.store.examples("place").row(index).tolist()

@@ -15,6 +15,7 @@ import xxhash
 from . import disk
 from .chunks import array_paths, group_name
 from .commits import (
+    COMMITS,
     MANIFEST,
     MAX_MANIFEST_BYTES,
     commit_path,
@@ -106,7 +107,7 @@ def verify(
         MissingArray: ``derive`` was asked for and there is nothing to compare.
     """
     folder = Path(path)
-    if folder.is_file():
+    if disk.is_file(folder):
         return _verify_export(folder, full, derive, progress)
     try:
         store = Store(folder, manifest=False)
@@ -164,12 +165,16 @@ class _Verifier:
         self._check_metadata()
         self._check_rejects()
         self._check_example_shards()
-        for unit in range(self._plan.units):
+        done = 0
+        for unit in self._committed():
+            self._note_missing(done, unit)
+            done = unit + 1
             self._check_unit(unit)
             if self._derived is not None and self._placed:
                 self._derived = max(self._derived, self._compare_derived(unit))
             if self._progress:
-                self._progress(unit + 1, self._plan.units)
+                self._progress(done, self._plan.units)
+        self._note_missing(done, self._plan.units)
         self._check_manifest()
         return VerifyReport(
             tuple(self._damages), self._plan.units, self._bytes, self._full, self._derived
@@ -196,7 +201,9 @@ class _Verifier:
             expected.add(f"{group}/zarr.json")
             expected |= {f"{group}/{stack.name}/zarr.json" for stack in self._plan.spec.stacks}
             expected |= {f"{group}/{path}/zarr.json" for path in array_paths(self._plan.spec)}
-        for path in sorted(expected | set(self._plan.metadata)):
+        for path in sorted(set(self._plan.metadata) - expected):
+            self._note(f"{path!r:.200}", "the plan names it, but a vault has no such file")
+        for path in sorted(expected):
             with self._noting(path, self._examples_below(path)):
                 data = disk.read_whole(self._path / path, MAX_METADATA_BYTES)
                 self._bytes += len(data)
@@ -208,14 +215,34 @@ class _Verifier:
         group = path.partition("/")[0]
         for bucket in self._plan.buckets:
             if group_name(bucket.length) == group:
-                return self._examples(range(bucket.first_unit, bucket.first_unit + bucket.units))
+                return self._examples(bucket.first_unit, bucket.first_unit + bucket.units)
         return []
 
-    def _examples(self, units: Sequence[int]) -> list[int]:
+    def _examples(self, first: int, end: int) -> list[int]:
+        """Examples of the units from ``first`` up to ``end``."""
+        found: list[int] = []
         try:
-            return [i for unit in units for i in self._vault.unit_examples(unit).tolist()]
+            for bucket in self._plan.buckets:
+                low, high = (n - bucket.first_unit for n in (first, end))
+                if high > 0 and low < bucket.units:
+                    rows = self._vault.bucket_examples(bucket.length)
+                    size = bucket.rows_per_unit
+                    found += rows[max(low, 0) * size : high * size].tolist()
         except VaultError:  # told by the check of examples/place
             return []
+        return found
+
+    def _committed(self) -> list[int]:
+        with self._noting(COMMITS):
+            return self._store.committed_units()
+        return []
+
+    def _note_missing(self, first: int, end: int) -> None:
+        """Note units without a commit, however many, in one line."""
+        if first < end:
+            others = f", and so are the {end - first - 1} after it" if end - first > 1 else ""
+            reason = f"it is missing{others}: unfinished, or the commit was lost"
+            self._note(commit_path(first), reason, self._examples(first, end))
 
     def _check_rejects(self) -> None:
         count, digest = self._plan.rejects
@@ -250,10 +277,8 @@ class _Verifier:
 
     def _check_unit(self, unit: int) -> None:
         path = commit_path(unit)
-        examples = self._examples([unit])
+        examples = self._examples(unit, unit + 1)
         with self._noting(path, examples):
-            if not disk.look_at(self._path / path):
-                raise VaultError("it is missing: the unit is unfinished, or its commit was lost")
             commit = self._store.commit(unit)
             self._hashes.append(commit.hash)
             bucket = self._plan.unit_rows(unit)[0]
@@ -274,7 +299,7 @@ class _Verifier:
             self._check_bytes(file, receipt)
             return
         meta = self._store.array_meta(bucket.length, array)
-        examples: NDArray[np.int64] = np.array(self._examples([unit]), np.int64)
+        examples: NDArray[np.int64] = np.array(self._examples(unit, unit + 1), np.int64)
         for reason, touched in check_shard(self._vault, shard, meta, array, examples):
             self._note(file, reason, touched)
         if file not in self._damaged:
@@ -283,7 +308,7 @@ class _Verifier:
     def _compare_derived(self, unit: int) -> float:
         """Compare stored with derived attention; returns the largest difference."""
         largest = 0.0
-        with self._noting(commit_path(unit), self._examples([unit])):
+        with self._noting(commit_path(unit), self._examples(unit, unit + 1)):
             for found in compare_unit(self._vault, unit):
                 largest = max(largest, found.largest)
                 if found.excess > 0:

@@ -119,14 +119,16 @@ def predictions(source: TableSource) -> Callable[[int], Prediction]:
     there is only one; None where the example has none, or one that is not a number.
     """
     outputs = source.spec.logits
-    answers = np.full(len(source), np.nan)
+    answers: npt.NDArray[np.float64] = np.empty(0)
     for examples, logits in source.iter_outcomes() if outputs else ():
+        if not answers.size:  # not before: a vault may say that it has any number of examples
+            answers = np.full(len(source), np.nan)
         answer = logits[:, 0] if outputs == 1 else logits.argmax(axis=1)
         answers[examples] = np.where(np.isfinite(logits).all(axis=1), answer, np.nan)
     number: Callable[[float], int | float] = float if outputs == 1 else int
 
     def answer_for(example: int) -> Prediction:
-        value = answers[example]
+        value = answers[example] if answers.size else math.nan
         return None if math.isnan(value) else number(value)
 
     return answer_for
