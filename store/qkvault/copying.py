@@ -19,6 +19,7 @@ from .blocks import BlockReader
 from .chunks import array_paths, is_column
 from .corpus import head_places, layer_places
 from .errors import InputError, MissingArray, OutOfRange
+from .origins import copy_origin
 from .precision import MAX_ERROR, decode_attention, encode_attention
 from .recipe import pick_heads
 from .selection import example_indices
@@ -120,12 +121,24 @@ def copy(
 
 def copy_part(part: Part, folder: Path, *, compress: bool, progress: Progress | None) -> Vault:
     """Copy what was chosen; errors are those of :func:`copy`."""
+    return copy_parts([part], part.spec, folder, compress=compress, progress=progress)
+
+
+def copy_parts(
+    parts: Sequence[Part],
+    spec: VaultSpec,
+    folder: Path,
+    *,
+    compress: bool,
+    progress: Progress | None,
+) -> Vault:
+    """Copy parts one after the other into one vault, or go on with it; errors as :func:`copy`."""
     if vault_state(folder) == "unfinished":
-        writer = resume(folder, part.spec.identity)
+        writer = resume(folder, spec.identity)
     else:
-        writer = create(folder, part.spec, _records(part), compress=compress)
+        writer = create(folder, spec, _records(parts), compress=compress)
     with writer:
-        _fill_all(writer, part, progress)
+        _fill_all(writer, parts, progress)
     return Vault(folder)
 
 
@@ -151,6 +164,7 @@ def choose_part(
     if not stacks:
         raise OutOfRange(f"no stack of {vault.path} has one of the layers {layers}")
     chosen = _chosen_arrays(vault, arrays)
+    head_at = {name: part.heads for name, part in stacks.items()}
     kept = _chosen_precision(vault, precision)
     spec = replace(
         vault.spec,
@@ -160,7 +174,7 @@ def choose_part(
         attention=vault.spec.attention if {"query", "key"} <= set(chosen) else "stored",
         derived_error=vault.spec.derived_error if kept == vault.spec.precision else None,
         identity={**vault.spec.identity, "copy": _identity(vault, indices, layers, heads)},
-        provenance={**vault.spec.provenance, "copy": _origin(vault, stacks, kept)},
+        provenance={**vault.spec.provenance, "copy": copy_origin(vault, head_at, kept)},
     )
     return Part(vault, indices, stacks, spec)
 
@@ -239,18 +253,11 @@ def _identity(
     }
 
 
-def _origin(vault: Vault, stacks: dict[str, _StackPart], precision: Precision) -> dict[str, Json]:
-    own = vault.spec.precision
-    error = MAX_ERROR[own] + (0.0 if precision == own else MAX_ERROR[precision])
-    heads: dict[str, Json] = {name: list(part.heads) for name, part in stacks.items()}
-    return {"vault": vault.digest, "precision": own, "max_error": error, "heads": heads}
+def _records(parts: Sequence[Part]) -> Iterator[Record]:
+    return (part.source.record(index) for part in parts for index in part.examples.tolist())
 
 
-def _records(part: Part) -> Iterator[Record]:
-    return (part.source.record(index) for index in part.examples.tolist())
-
-
-def _fill_all(writer: VaultWriter, part: Part, progress: Progress | None) -> None:
+def _fill_all(writer: VaultWriter, parts: Sequence[Part], progress: Progress | None) -> None:
     total = len(writer.units)
     pending = writer.pending()
     for done, unit in enumerate(pending, total - len(pending)):
@@ -258,7 +265,10 @@ def _fill_all(writer: VaultWriter, part: Part, progress: Progress | None) -> Non
             progress(done, total)
         buffer = writer.begin(unit)
         try:
-            fill(buffer, part)
+            first = 0
+            for part in parts:
+                fill(buffer, part, first)
+                first += len(part.examples)
         except BaseException:
             buffer.claim.release()
             raise
@@ -268,13 +278,17 @@ def _fill_all(writer: VaultWriter, part: Part, progress: Progress | None) -> Non
         progress(total, total)
 
 
-def fill(buffer: UnitBuffer, part: Part) -> None:
-    """Fill a unit of the copy from the source."""
-    places = part.source.places[part.examples[buffer.unit.examples]]
+def fill(buffer: UnitBuffer, part: Part, first: int) -> None:
+    """Fill from the source the rows of a unit whose examples it has; ``first`` is the copy's number
+    of the part's first example."""
+    chosen = buffer.unit.examples - first
+    own = np.flatnonzero((chosen >= 0) & (chosen < len(part.examples)))
+    places = part.source.places[part.examples[chosen[own]]]
     for length in np.unique(places[:, 0]).tolist():
-        at = np.flatnonzero(places[:, 0] == length)
-        at = at[np.argsort(places[at, 1])]
-        rows = places[at, 1].astype(np.int64)
+        of_length = np.flatnonzero(places[:, 0] == length)
+        of_length = of_length[np.argsort(places[of_length, 1])]
+        at = own[of_length]
+        rows = places[of_length, 1].astype(np.int64)
         for path in array_paths(part.spec):
             target = buffer.arrays[path]
             if is_column(path):
@@ -282,7 +296,7 @@ def fill(buffer: UnitBuffer, part: Part) -> None:
                 continue
             codes = _read(part, length, path, rows)
             if codes.dtype != target.dtype:
-                codes = _recoded(codes, path, places[at, 2], part.spec.precision)
+                codes = _recoded(codes, path, places[of_length, 2], part.spec.precision)
             tokens = min(codes.shape[3], target.shape[3])
             width = tokens if path.endswith(_SQUARE) else target.shape[4]
             target[at, :, :, :tokens, :width] = codes[:, :, :, :tokens, :width]

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 from .errors import VaultError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from .spec import Json
 
 MAX_DOCUMENT_BYTES = 64 << 20
 """No JSON file of a vault is larger; a larger one is refused before it is read."""
+
+_SHOWN = 80
 
 
 def canonical_bytes(value: Mapping[str, Any]) -> bytes:
@@ -77,3 +79,17 @@ def unseal(data: bytes, name: str) -> dict[str, Any]:
     if sealed != data:
         raise VaultError(f"{name} is damaged: its contents do not match its hash")
     return value
+
+
+def differing(
+    ours: Mapping[str, Json], theirs: Mapping[str, Json]
+) -> Iterator[tuple[str, str, str]]:
+    """Each key whose values differ, with both as JSON, cut to what a message can hold."""
+    for key in sorted({*ours, *theirs}):
+        pair = [_spelled(values, key) for values in (ours, theirs)]
+        if pair[0] != pair[1]:
+            yield key, pair[0][:_SHOWN], pair[1][:_SHOWN]
+
+
+def _spelled(values: Mapping[str, Json], key: str) -> str:
+    return canonical_bytes({"": values[key]})[4:-2].decode() if key in values else "absent"

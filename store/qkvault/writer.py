@@ -24,7 +24,7 @@ from .commits import (
     commits_digest,
     manifest_bytes,
 )
-from .documents import canonical_bytes
+from .documents import differing
 from .errors import PlanMismatch, ResourceError, UnitTaken, VaultError
 from .planning import make_folder, sweep_dead_plans
 from .shards import ShardReceipt, ShardWriter
@@ -91,22 +91,12 @@ def resume(path: Path | str, identity: Mapping[str, Json] | None = None) -> Vaul
 
 
 def _compare(path: Path, kept: Mapping[str, Json], asked: Mapping[str, Json]) -> None:
-    differing = [
-        f"{key} (was {_shown(kept, key)}, now {_shown(asked, key)})"
-        for key in sorted({*kept, *asked})
-        if _shown(kept, key, None) != _shown(asked, key, None)
-    ]
-    if differing:
+    differences = [f"{key} (was {was}, now {now})" for key, was, now in differing(kept, asked)]
+    if differences:
         raise PlanMismatch(
-            f"{path} was made from another plan; it differs in {'; '.join(differing)};"
+            f"{path} was made from another plan; it differs in {'; '.join(differences)};"
             " choose another folder, or give what was given before"
         )
-
-
-def _shown(values: Mapping[str, Json], key: str, limit: int | None = 80) -> str:
-    if key not in values:
-        return "absent"
-    return canonical_bytes({"": values[key]})[4:-2].decode()[:limit]
 
 
 class VaultWriter:
