@@ -112,6 +112,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_vault(folder / "long", lengths=[300], layers=1, heads=48, head_dim=16)
     make_vault(folder / "bare", lengths=[14] * 2, arrays=("attention",))
     make_vault(folder / "blind", lengths=[14] * 2, arrays=("query", "key"))
+    make_vault(folder / "single", lengths=[9, 12], pairs=False, metrics=True)
+    make_vault(folder / "tuned", **like_pairs, seed=4, metrics=True)
     make_hostile(folder / "hostile")
     make_pieces(folder / "pieces")
     return folder
@@ -120,6 +122,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def site(folder: Path) -> Iterator[str]:
     names = ["pairs", "causal", "long", "bare", "blind", "hostile", "pieces"]
+    names += ["single", "tuned"]
     server = make_server([folder / name for name in names])
     thread = threading.Thread(target=server.run)
     thread.start()
