@@ -49,6 +49,7 @@ from .spec import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from .appending import append
     from .copying import copy
     from .example import Example, StackView
     from .exports import export
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "append": "appending",
     "copy": "copying",
     "Example": "example",
     "StackView": "example",
@@ -159,6 +161,7 @@ __all__ = [
     "VaultWriter",
     "VerifyReport",
     "__version__",
+    "append",
     "bias_by_distance",
     "copy",
     "create",

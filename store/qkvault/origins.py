@@ -35,7 +35,7 @@ def model_heads(spec: VaultSpec) -> dict[str, list[int]]:
     """By stack, the model's own number of each head; a copy of some heads numbers them anew."""
     told = _told(spec).get("heads")
     known = told if isinstance(told, dict) else {}
-    heads = {}
+    heads: dict[str, list[int]] = {}
     for stack in spec.stacks:
         found = known.get(stack.name)
         named = [n for n in found if type(n) is int] if isinstance(found, list) else []

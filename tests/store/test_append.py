@@ -12,8 +12,7 @@ import pytest
 from derived_vaults import make_derived_vault
 
 import qkvault
-from qkvault import InputError, PlanMismatch, Record, VaultError, VaultSpec
-from qkvault.appending import append
+from qkvault import InputError, PlanMismatch, Record, VaultError, VaultSpec, append
 from qkvault.precision import MAX_ERROR
 from vaults import make_vault
 
