@@ -35,7 +35,7 @@ class Page {
     this.acts = new Navigation(this);
     const { acts, api } = this;
     this.corpus = new Corpus(byId("corpus"), api, acts);
-    this.headmap = new HeadMap(byId("headmap"), api, acts);
+    this.headmap = new HeadMap(byId("headmap"), api, acts, async () => null);
     this.inspector = new Inspector(byId("inspector"), api, acts);
     this.toolbar = new Toolbar(byId("toolbar"), acts);
     this.views = {

@@ -1,13 +1,13 @@
 /** Frames of docs/viewer-api.md, laid over the body's bytes without copying. */
 
 /**
- * @typedef {{part: "attention" | "query" | "key" | "value" | "thumbnail", head: number | null,
+ * @typedef {{part: "attention" | "query" | "key" | "value" | "thumbnail" | "metrics", head: number | null,
  *   shape: number[], data: Uint8Array | Uint16Array | Float32Array, encoding: "value" | "sqrt"}} Frame
  *   `data` is flat, C order; half floats arrive widened to float32.
  */
 
 const HEADER = 32;
-const PARTS = /** @type {const} */ (["attention", "query", "key", "value", "thumbnail"]);
+const PARTS = /** @type {const} */ (["attention", "query", "key", "value", "thumbnail", "metrics"]);
 const ITEM_BYTES = [0, 1, 2, 2, 4];
 const EVERY_HEAD = 0xffff;
 
