@@ -42,7 +42,7 @@ Times = dict[str, list[tuple[float, float]]]
 def main() -> None:
     """Measure and print a table."""
     options = _parse()
-    from qkvault_extractor.model import share_cores
+    from qkvault_extractor.machine import share_cores
 
     share_cores()  # as extract() does, for all three ways
     import torch

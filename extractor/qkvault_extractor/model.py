@@ -6,18 +6,15 @@ tensors only.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import json
-import logging
-import os
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from qkvault import InputError, ResourceError
+from qkvault_extractor.machine import quiet, resolve_device, share_cores
 
 if TYPE_CHECKING:
     import torch
@@ -217,64 +214,6 @@ def name_model(model: str, config: PreTrainedConfig) -> str:
         return model
     folder = folder.resolve()
     return folder.parent.name if folder.name in ("model", "checkpoint") else folder.name
-
-
-def resolve_device(device: str) -> torch.device:
-    """Turn ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps`` into a device that is there.
-
-    Raises:
-        InputError: not the name of a device.
-        ResourceError: this machine has no such device.
-    """
-    import torch
-
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = torch.device(device)
-    except RuntimeError as error:
-        raise InputError(
-            f"unknown device {device!r}; choose cpu, cuda, cuda:1, mps or auto"
-        ) from error
-    there = {
-        "cpu": True,
-        "cuda": (place.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not there.get(place.type, False):
-        raise ResourceError(f"this machine has no device {device}; use --device cpu or auto")
-    return place
-
-
-def share_cores() -> None:
-    """Let idle threads of torch sleep instead of spin, so that compression gets their core.
-
-    Without effect once torch is loaded, and where the user has chosen. Measured on two cores with
-    two threads: the whole pipeline takes 1.5 times a plain forward pass where it took 1.9.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers' and the Hub's progress bars, notes and warnings off the terminal."""
-    from transformers.utils import logging as noise
-
-    verbosity, bars = noise.get_verbosity(), noise.is_progress_bar_enabled()
-    hub = logging.getLogger("huggingface_hub")
-    hub_level = hub.level
-    noise.set_verbosity(logging.ERROR)
-    noise.disable_progress_bar()  # type: ignore[no-untyped-call]
-    hub.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        noise.set_verbosity(verbosity)
-        hub.setLevel(hub_level)
-        if bars:
-            noise.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _is_classifier(config: PreTrainedConfig) -> bool:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from qkvault import InputError, Recipe, Stack, StackName
 from qkvault_extractor.capture import AttentionCall, Collector
-from qkvault_extractor.model import SUPPORTED, LoadedModel, quiet
+from qkvault_extractor.machine import quiet
+from qkvault_extractor.model import SUPPORTED, LoadedModel
 from qkvault_extractor.recipes import derived_difference, find_recipe
 
 if TYPE_CHECKING:

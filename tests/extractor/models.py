@@ -130,7 +130,7 @@ def save(path: Path, prefix: str, suffix: str, settings: dict[str, Any], labels:
     import torch
     import transformers
 
-    from qkvault_extractor.model import quiet
+    from qkvault_extractor.machine import quiet
 
     make_tokenizer: Callable[[Path], int]
     make_tokenizer = wordpiece if prefix in ("Bert", "Electra", "DistilBert", "Albert") else words

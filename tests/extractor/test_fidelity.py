@@ -21,7 +21,7 @@ from extractor.models import (
 )
 from qkvault_extractor import ExtractOptions, extract
 from qkvault_extractor.batches import default_budget, plan_batches
-from qkvault_extractor.model import quiet
+from qkvault_extractor.machine import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,13 +10,13 @@ import torch
 
 from extractor.models import tiny_bert, tiny_gpt2
 from qkvault import InputError, ResourceError
+from qkvault_extractor.machine import resolve_device
 from qkvault_extractor.model import (
     LoadedModel,
     load_config,
     load_model,
     load_tokenizer,
     name_model,
-    resolve_device,
 )
 
 
