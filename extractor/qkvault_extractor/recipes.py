@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from qkvault import Mask, Recipe, Sinks, derive_attention
+from qkvault import Mask, Recipe, RelativeBias, Sinks, derive_attention
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 DERIVED_TOLERANCE: Final = 2e-5
 """Largest difference allowed between derived and captured attention, both of float32."""
+
+MOST_BIASES: Final = 1 << 18
+"""Most numbers of a bias table that a vault keeps."""
 
 _HIDDEN: Final = -1e4
 """Additive masks hide by at least this much (the least number of float16 is -65504)."""
@@ -37,14 +40,20 @@ def find_recipe(call: AttentionCall, tokens: int, longest: int) -> Recipe:
         ``causal`` is right in any case.
     """
     causal = not bool(call.weights[0, :, :tokens, :tokens].triu(1).any())
+    bias = None
     if "position_bias" in call.terms:
-        return _unknown("the model adds a bias by position to its scores", causal)
+        bias = _find_bias(call, tokens)
+        if bias is None:
+            return _unknown("the model adds a bias that is not one of relative position", causal)
+        if longest > tokens:
+            return _unknown(f"the model's bias is known up to {tokens} tokens only", causal)
     mask = _find_mask(call, tokens, longest)
     if mask is None:
         return _unknown("the model's mask follows no rule that a recipe can state", causal)
     softcap = call.terms.get("softcap")
     for sinks in _possible_sinks(call):
-        recipe = Recipe(mask, None if softcap is None else float(softcap), sinks=sinks)
+        cap = None if softcap is None else float(softcap)
+        recipe = Recipe(mask, cap, bias=bias, sinks=sinks)
         difference = derived_difference(call, tokens, recipe)
         if difference <= DERIVED_TOLERANCE:
             return recipe
@@ -76,6 +85,25 @@ def derived_difference(
 
 def _unknown(reason: str, causal: bool) -> Recipe:
     return Recipe(Mask(causal=causal), unknown=reason)
+
+
+def _find_bias(call: AttentionCall, tokens: int) -> RelativeBias | None:
+    """The bias of the first example by distance; None where equal distances have unequal bias."""
+    own = call.terms["position_bias"][0, :, :tokens, :tokens].float().cpu().numpy()
+    table = np.broadcast_to(own, (call.query.shape[1], tokens, tokens))
+    before, after = table[:, :0:-1, 0], table[:, 0]  # distances below 0; from 0 on
+    by_distance = np.concatenate([before, after], axis=1)  # (head, distance)
+    rows = np.lib.stride_tricks.sliding_window_view(by_distance, tokens, axis=1)[:, ::-1]
+    if not np.array_equal(rows, table):
+        return None
+    changes = (np.diff(by_distance, axis=1) != 0).any(axis=0)
+    starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
+    if len(table) * len(starts) > MOST_BIASES:
+        return None
+    values = by_distance[:, starts].tolist()
+    return RelativeBias(
+        tuple((starts - tokens + 1).tolist()), tuple(tuple(head) for head in values)
+    )
 
 
 def _find_mask(call: AttentionCall, tokens: int, longest: int) -> Mask | None:

@@ -118,8 +118,9 @@ def test_what_no_rule_states_is_unknown() -> None:
     slopes = torch.from_numpy((KEY - QUERY) * 0.1).float()[None, None]
     assert find_recipe(make_call(slopes), TOKENS, TOKENS).unknown
 
-    assert "bias by position" in str(
-        find_recipe(make_call(None, position_bias=slopes), TOKENS, TOKENS).unknown
+    noise = torch.rand(1, 2, TOKENS, TOKENS, generator=torch.Generator().manual_seed(3))
+    assert "relative position" in str(
+        find_recipe(make_call(None, position_bias=noise), TOKENS, TOKENS).unknown
     )
 
 
