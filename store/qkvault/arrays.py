@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .codecs import DamagedChunk
-from .errors import VaultError
+from .errors import ResourceError, VaultError
 from .metadata import ArrayMeta
 from .shards import Shard
 from .threads import cores, pool
@@ -33,6 +33,21 @@ _MAX_READ: Final = 8 << 20  # chunks that follow each other are read at once up 
 def copy_codes(codes: NDArray[Any], out: NDArray[Any]) -> None:
     """The decoding that changes nothing."""
     out[...] = codes
+
+
+def allocate(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """An array for an answer, unfilled.
+
+    Raises:
+        ResourceError: the machine has not the memory.
+    """
+    try:
+        return np.empty(shape, dtype)
+    except (MemoryError, ValueError):  # ValueError: more than can be addressed
+        size = math.prod(shape) * dtype.itemsize
+        raise ResourceError(
+            f"there is no memory for {size} bytes of {list(shape)}; ask for less at a time"
+        ) from None
 
 
 def split_axis(indices: Sequence[int], chunk: int) -> list[AxisPart]:
@@ -119,9 +134,10 @@ class RowReader:
 
         Raises:
             VaultError: a touched file or chunk is missing or damaged.
+            ResourceError: the machine has not the memory for the answer.
         """
-        out = np.empty((len(layers), len(heads), len(tokens), width), dtype)
         shard = self._open(self.meta, row // self._rows_per_shard)
+        out = allocate((len(layers), len(heads), len(tokens), width), dtype)
         pieces = self._pieces(row, layers, heads, tokens)
         if len(pieces) > 1 and len(pieces) * self._chunk_bytes >= _MIN_SHARED:
             self._read_shared(pieces, shard, row, out, decode)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .arrays import split_axis
+from .arrays import allocate, split_axis
 from .codecs import DamagedChunk
 from .errors import VaultError
 
@@ -52,9 +52,10 @@ class BlockReader:
 
         Raises:
             VaultError: a touched file or chunk is missing or damaged.
+            ResourceError: the machine has not the memory for the answer.
         """
         _, _, _, tokens, width = self.meta.shape
-        out = np.empty((len(rows), len(layers), len(heads), tokens, width), dtype)
+        out = allocate((len(rows), len(layers), len(heads), tokens, width), dtype)
         buffer = np.empty(self.meta.chunk, self.meta.dtype)
         starts = np.flatnonzero(np.diff(rows // self.meta.chunk[0], prepend=-1)).tolist()
         for first, last in zip(starts, [*starts[1:], len(rows)], strict=True):
