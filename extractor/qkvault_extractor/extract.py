@@ -10,15 +10,16 @@ import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import qkvault
-from qkvault import InputError, Json, PlanMismatch, ResourceError, VaultSpec, VaultState
+from qkvault import AttentionSource, InputError, Json, ResourceError, VaultSpec, VaultState
 from qkvault_extractor.batches import default_budget
-from qkvault_extractor.identity import hub_commit, tokenizer_hash, weights_hash
+from qkvault_extractor.identity import identify_model, tokenizer_hash
 from qkvault_extractor.inputs import load_inputs
 from qkvault_extractor.limits import model_limit_of
 from qkvault_extractor.options import ExtractOptions, ExtractReport, Progress
+from qkvault_extractor.ready import batch_budget, load_and_probe, refuse_other_attention
 from qkvault_extractor.tokens import encode_rows
 
 if TYPE_CHECKING:
@@ -102,12 +103,13 @@ class _Job:
         self._config = load_config(options.model)
         self._tokenizer = load_tokenizer(options.model)
         self._limit = model_limit_of(self._config, self._tokenizer)
+        self._attention: AttentionSource = "derived" if options.attention == "derive" else "stored"
         self._loaded: LoadedModel | None = None
         self._probe: Probe | None = None
         self._writer: VaultWriter | None = None
         self._identity: dict[str, Json] = {
             "data": inputs.text_hash,
-            "model": self._identify_weights(),
+            "model": identify_model(options.model, self._config),
             "tokenizer": tokenizer_hash(self._tokenizer),
             "arrays": list(options.arrays),
             "attention": options.attention,
@@ -137,7 +139,7 @@ class _Job:
             label_names=loaded.label_names,
             identity=self._identity,
             provenance=self._tell_provenance(loaded, probe),
-            attention="derived" if options.attention == "derive" else "stored",
+            attention=self._attention,
             derived_error=probe.derived_error,
             metrics=qkvault.METRICS if self._sees_attention() else (),
         )
@@ -147,7 +149,7 @@ class _Job:
         )
 
     def _sees_attention(self) -> bool:
-        return "attention" in self._options.arrays or self._options.attention == "derive"
+        return "attention" in self._options.arrays or self._attention == "derived"
 
     def go_on(self) -> None:
         """Open the vault that is there, if it is of the same identity."""
@@ -160,12 +162,7 @@ class _Job:
         writer = self._open_writer()
         if self._loaded is None or self._probe is None:
             self._loaded, self._probe = self._load(writer.records(writer.units[-1]))
-            if self._probe.stacks != writer.spec.stacks:
-                raise PlanMismatch(
-                    f"{writer.path} was begun with attention of another shape than model "
-                    f"{self._loaded.name} has here; use the versions it was begun with: "
-                    f"transformers {writer.spec.provenance.get('transformers')}"
-                )
+            refuse_other_attention(writer.path, writer.spec, self._loaded, self._probe)
         with writer:
             written = run_units(writer, self._loaded, self._probe, self._budget(), progress)
             if left := len(writer.pending()):
@@ -184,40 +181,26 @@ class _Job:
             return ExtractReport(already_complete, len(vault), rejected, written, seconds)
 
     def _load(self, records: Sequence[Record]) -> tuple[LoadedModel, Probe]:
-        from qkvault_extractor.model import load_model
-        from qkvault_extractor.probe import probe
-
-        loaded = load_model(
-            self._options.model, self._config, self._tokenizer, self._options.device
+        options = self._options
+        self._loaded, self._probe = load_and_probe(
+            options.model,
+            self._config,
+            self._tokenizer,
+            options.device,
+            records,
+            self._attention,
+            options.precision,
         )
-        longest = max(records, key=lambda record: len(record.token_ids))
-        kept: Literal["half", "single"] | None = None
-        if self._options.attention == "derive":
-            kept = "single" if self._options.precision == "float32" else "half"
-        self._loaded, self._probe = loaded, probe(loaded, longest.token_ids, kept)
         return self._loaded, self._probe
 
     def _open_writer(self) -> VaultWriter:
         assert self._writer is not None, "plan() or go_on() comes first"
         return self._writer
 
-    def _identify_weights(self) -> str:
-        folder = Path(self._options.model)
-        if folder.is_dir():
-            return weights_hash(folder)
-        return f"{self._options.model}@{hub_commit(self._config) or 'main'}"
-
     def _budget(self) -> int:
-        """Tokens per forward pass: what the user says, else what the vault was begun with.
-
-        A vault that is gone on with on another kind of device takes that one's default.
-        """
         assert self._loaded is not None
         begun = self._open_writer().spec.provenance
-        device = self._loaded.device.type
-        usual = begun["batch_tokens"] if begun["device"] == device else default_budget(device)
-        assert isinstance(usual, int)
-        return self._options.batch_tokens or usual
+        return batch_budget(begun, self._loaded.device.type, self._options.batch_tokens)
 
     def _tell_provenance(self, loaded: LoadedModel, probe: Probe) -> dict[str, Json]:
         import torch
@@ -226,6 +209,7 @@ class _Job:
         inputs = self._inputs
         return {
             "name": loaded.name,
+            "location": self._options.model,
             "type": str(self._config.model_type),
             "class": type(loaded.model).__name__,
             "parameters": sum(weights.numel() for weights in loaded.model.parameters()),

@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from qkvault import InputError, Json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from qkvault_extractor.rows import Row
 
@@ -60,6 +60,20 @@ def tokenizer_hash(tokenizer: Any) -> str:
     special = {k: str(v) for k, v in tokenizer.special_tokens_map.items()}
     parts = ("qkvault tokenizer 1", _canonical(pipeline), _canonical(special))
     return hashlib.sha256(_join(parts)).hexdigest()
+
+
+def identify_model(model: str, config: Any) -> str:
+    """What names a model's weights: their hash in a local folder, else Hub name and commit.
+
+    Args:
+        model: local folder or Hub name.
+        config: its configuration, as transformers loaded it.
+
+    Raises:
+        InputError: the folder holds no config.json or no weights.
+    """
+    folder = Path(model)
+    return weights_hash(folder) if folder.is_dir() else f"{model}@{hub_commit(config) or 'main'}"
 
 
 def weights_hash(folder: Path) -> str:
