@@ -73,7 +73,13 @@ class Bench:
         self.scratch = scratch
         self.size = 0
         self.spec = qkvault.VaultSpec(
-            self.seen.stacks, qkvault.ARRAYS, options.precision, 0, (), {}, {}
+            stacks=self.seen.stacks,
+            arrays=qkvault.ARRAYS,
+            precision=options.precision,
+            logits=0,
+            label_names=(),
+            identity={},
+            metrics=() if options.no_metrics else qkvault.METRICS,
         )
         with self._new_vault("plain") as writer:
             self.batches = [
@@ -206,6 +212,7 @@ def _parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="torch threads (default 1)")
     parser.add_argument("--batch-tokens", type=int)
     parser.add_argument("--precision", choices=qkvault.PRECISIONS, default="uint16")
+    parser.add_argument("--no-metrics", action="store_true", help="leave head metrics out")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--scratch", help="folder for the vaults (default: the system's)")
     return parser.parse_args(arguments)
