@@ -49,7 +49,7 @@ def to_xarray(
         xarray: Any = import_module("xarray")
     except ImportError:
         raise ResourceError(
-            "to_xarray needs xarray, which is not installed: pip install xarray"
+            "to_xarray needs xarray, which is not installed: pip install 'qkvault[interop]'"
         ) from None
     chosen = chosen_stack(example.vault, stack)
     layer_at = layer_places(chosen, layers)[0]
