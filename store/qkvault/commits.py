@@ -113,6 +113,8 @@ def parse_manifest(data: bytes, plan: Plan, name: str) -> Manifest:
     if document.get("plan") != plan.hash or document.get("units") != plan.units:
         raise VaultError(f"{name} belongs to another vault")
     commits, stored = document.get("commits"), document.get("bytes")
-    if not isinstance(commits, str) or not isinstance(stored, dict):
+    if not (isinstance(stored, dict) and all(type(size) is int for size in stored.values())):
+        raise VaultError(f"{name} is not a manifest this release reads: sizes are not numbers")
+    if not isinstance(commits, str):
         raise VaultError(f"{name} is not a manifest this release reads")
     return Manifest(commits, stored, document["hash"])

@@ -21,6 +21,20 @@ class QKVaultError(Exception):
 
     exit_code = 1
 
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(message))
+
+
+def one_line(text: str) -> str:
+    """A text as a terminal may show it, whoever wrote parts of it.
+
+    What is not printable (line ends, control sequences, marks that turn the direction of writing,
+    halves of characters) is spelled as in a Python string.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
 
 class InputError(QKVaultError):
     """What the user gave (a path, a column, an option, an index) cannot be used."""
