@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
     from .appending import append
     from .copying import copy
+    from .damages import Damage, VerifyReport
     from .example import Example, StackView
     from .exports import export
     from .heads import HeadArray
@@ -65,7 +66,7 @@ if TYPE_CHECKING:
     from .table import Page, Position, Table
     from .units import Receipt, Unit, UnitBuffer
     from .vault import Vault
-    from .verification import Damage, VerifyReport, verify
+    from .verification import verify
     from .writer import VaultWriter, create, resume
 
 __version__ = "0.1.0"
@@ -102,8 +103,8 @@ _HOMES = {
     "Unit": "units",
     "UnitBuffer": "units",
     "Vault": "vault",
-    "Damage": "verification",
-    "VerifyReport": "verification",
+    "Damage": "damages",
+    "VerifyReport": "damages",
     "verify": "verification",
     "VaultWriter": "writer",
     "create": "writer",

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +21,7 @@ from .commits import (
     commits_digest,
     parse_manifest,
 )
+from .damages import Damage, VerifyReport
 from .documents import MAX_DOCUMENT_BYTES, sha256_hex
 from .errors import InputError, VaultError
 from .metadata import MAX_METADATA_BYTES
@@ -38,48 +38,9 @@ if TYPE_CHECKING:
 
 _BLOCK: Final = 4 << 20
 _NOBODY: Final[tuple[int, ...]] = ()
+_NO_UNIT: Final = range(0)
 
 ProgressCall = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Damage:
-    """One thing that is wrong.
-
-    Attributes:
-        path: the file, within the vault.
-        reason: what is wrong with it.
-        examples: those it touches; none where the whole vault is concerned.
-    """
-
-    path: str
-    reason: str
-    examples: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class VerifyReport:
-    """What verifying found.
-
-    Attributes:
-        damages: what is wrong, in the order it was met.
-        units: units of the vault.
-        bytes: of the files that were checked.
-        full: whether every byte was read and decoded.
-        derived: largest difference between stored attention and what queries and keys give; None
-            where it was not asked for.
-    """
-
-    damages: tuple[Damage, ...]
-    units: int
-    bytes: int
-    full: bool
-    derived: float | None = None
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.damages
 
 
 def verify(
@@ -117,6 +78,15 @@ def verify(
         return VerifyReport((Damage(PLAN, _reason(error, folder / PLAN)),), 0, 0, full)
     try:
         return _Verifier(store, full, derive, progress).run()
+    finally:
+        store.close()
+
+
+def verify_units(path: Path, units: Iterable[int], *, full: bool) -> tuple[Damage, ...]:
+    """Check some units of a vault, and nothing around them; errors as :func:`verify`."""
+    store = Store(path, manifest=False)
+    try:
+        return _Verifier(store, full, False, None).check_units(units)
     finally:
         store.close()
 
@@ -180,16 +150,30 @@ class _Verifier:
             tuple(self._damages), self._plan.units, self._bytes, self._full, self._derived
         )
 
+    def check_units(self, units: Iterable[int]) -> tuple[Damage, ...]:
+        """Check some units only, and nothing around them."""
+        for unit in units:
+            self._check_unit(unit)
+        return tuple(self._damages)
+
     @contextmanager
-    def _noting(self, path: str, examples: Sequence[int] = _NOBODY) -> Iterator[None]:
+    def _noting(
+        self, path: str, examples: Sequence[int] = _NOBODY, units: range = _NO_UNIT
+    ) -> Iterator[None]:
         """Note a :class:`VaultError` as damage of a file."""
         try:
             yield
         except VaultError as error:
-            self._note(path, _reason(error, self._path / path), examples)
+            self._note(path, _reason(error, self._path / path), examples, units)
 
-    def _note(self, path: str, reason: str, examples: Sequence[int] = _NOBODY) -> None:
-        self._damages.append(Damage(path, reason, tuple(examples)))
+    def _note(
+        self,
+        path: str,
+        reason: str,
+        examples: Sequence[int] = _NOBODY,
+        units: range = _NO_UNIT,
+    ) -> None:
+        self._damages.append(Damage(path, reason, tuple(examples), units))
         self._damaged.add(path)
 
     def _check_metadata(self) -> None:
@@ -244,7 +228,8 @@ class _Verifier:
         if first < end:
             others = f", and so are the {end - first - 1} after it" if end - first > 1 else ""
             reason = f"it is missing{others}: unfinished, or the commit was lost"
-            self._note(commit_path(first), reason, self._examples(first, end))
+            missing = range(first, end)
+            self._note(commit_path(first), reason, self._examples(first, end), missing)
 
     def _check_rejects(self) -> None:
         count, digest = self._plan.rejects
@@ -280,7 +265,8 @@ class _Verifier:
     def _check_unit(self, unit: int) -> None:
         path = commit_path(unit)
         examples = self._examples(unit, unit + 1)
-        with self._noting(path, examples):
+        alone = range(unit, unit + 1)
+        with self._noting(path, examples, alone):
             commit = self._store.commit(unit)
             self._hashes.append(commit.hash)
             bucket = self._plan.unit_rows(unit)[0]
@@ -288,7 +274,7 @@ class _Verifier:
                 array = file.partition("/")[2].rpartition("/")[0]
                 self._stored[array] = self._stored.get(array, 0) + receipt.size
                 if f"{group_name(bucket.length)}/{array}/zarr.json" not in self._damaged:
-                    with self._noting(file, examples):
+                    with self._noting(file, examples, alone):
                         self._check_shard(unit, array, file, receipt)
 
     def _check_shard(self, unit: int, array: str, file: str, receipt: ShardReceipt) -> None:
@@ -303,7 +289,7 @@ class _Verifier:
         meta = self._store.array_meta(bucket.length, array)
         examples: NDArray[np.int64] = np.array(self._examples(unit, unit + 1), np.int64)
         for reason, touched in check_shard(self._vault, shard, meta, array, examples):
-            self._note(file, reason, touched)
+            self._note(file, reason, touched, range(unit, unit + 1))
         if file not in self._damaged:
             self._check_bytes(file, receipt)
 
