@@ -54,7 +54,14 @@ def test_manifest_says_what_is_kept(asker: Asker, vault: qkvault.Vault) -> None:
         "head_dim": 8,
         "value_dim": 8,
     }
-    assert scaling == {"causal": False, "scaling": [8**-0.5] * 2}
+    plain = {"mask": {"causal": False, "window": None, "chunk": None}}
+    plain |= dict.fromkeys(("softcap", "slopes", "bias", "sinks", "unknown"))
+    assert scaling == {
+        "causal": False,
+        "scaling": [8**-0.5] * 2,
+        "forms": [plain],
+        "layers": [0, 0],
+    }
     assert found["arrays"]["attention"]["precision"] == "uint16"
     assert 0 < found["arrays"]["attention"]["max_error"] < 1e-5
     assert found["arrays"]["thumbnail"]["precision"] == "uint8"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final, cast
 
 import numpy as np
@@ -178,7 +179,20 @@ def _stack(stack: Stack) -> dict[str, Any]:
         "key_heads": stack.key_heads,
         "head_dim": stack.head_dim,
         "value_dim": stack.value_dim,
-        "score": {"causal": stack.causal, "scaling": plain(stack.scaling)},
+        "score": {
+            "causal": stack.causal,
+            "scaling": plain(stack.scaling),
+            **_score_terms(stack),
+        },
+    }
+
+
+def _score_terms(stack: Stack) -> dict[str, Any]:
+    """The distinct recipes of a stack's layers, and which of them each layer has."""
+    forms = list(dict.fromkeys(stack.recipe))
+    return {
+        "forms": [plain(asdict(form)) for form in forms],
+        "layers": [forms.index(recipe) for recipe in stack.recipe],
     }
 
 
@@ -186,7 +200,10 @@ def _arrays(facts: Mapping[str, Any]) -> dict[str, Any]:
     """What is kept, at which precision; stacks are kept alike."""
     told = ("precision", "max_error", "max_relative_error")
     return {
-        array["name"]: {fact: plain(array[fact]) for fact in told}
+        array["name"]: {
+            **{fact: plain(array[fact]) for fact in told},
+            "derived": array["encoding"] == "derived",
+        }
         for array in facts["arrays"]
         if array["stack"] is not None
     }

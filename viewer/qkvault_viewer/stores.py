@@ -12,7 +12,7 @@ import qkvault
 from qkvault import InputError, Vault
 
 API_VERSION: Final = 1
-REVISION: Final = 1
+REVISION: Final = 2
 """Raised whenever the same vault is answered with other bytes: browsers keep answers for a year."""
 
 

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { filterTokens } from "../../../viewer/qkvault_viewer/static/js/context.js";
 import { binTokens, paintMatrix } from "../../../viewer/qkvault_viewer/static/js/matrix.js";
-import { select, softmax } from "../../../viewer/qkvault_viewer/static/js/neuroncells.js";
+import { select } from "../../../viewer/qkvault_viewer/static/js/neuroncells.js";
+import { termsOf } from "../../../viewer/qkvault_viewer/static/js/scoreterms.js";
 import {
   formatSigned, formatWeight, headColour, layerColour, ramp, signedColour, signedUnit,
 } from "../../../viewer/qkvault_viewer/static/js/scale.js";
@@ -63,12 +64,12 @@ test("a matrix is cropped to its rows and columns", () => {
 test("scores, masks and their softmax", () => {
   const vectors = {
     query: Float32Array.of(1, 2, 0, 1), key: Float32Array.of(3, 1, -1, 2), dimensions: 2,
-    keyHead: 0, scaling: 0.5, causal: true,
+    keyHead: 0, scaling: 0.5, terms: termsOf({ causal: true }, 0, 0),
   };
   const first = select(vectors, 0);
   assert.deepEqual([...first.scores], [2.5, NaN]);
   assert.deepEqual([...first.products], [3, 2, -1, 4]);
-  assert.deepEqual([...softmax(first.scores)], [1, 0]);
-  const [a, b] = softmax(select({ ...vectors, causal: false }, 0).scores);
+  assert.deepEqual([...first.computed], [1, 0]);
+  const [a, b] = select({ ...vectors, terms: termsOf({ causal: false }, 0, 0) }, 0).computed;
   assert.ok(Math.abs(Math.log(a / b) - 1) < 1e-6);
 });

@@ -8,6 +8,7 @@ const rich = {
   locked: { side: "right", token: 7 }, mass: 60, special: "hide", words: true,
   pins: ["7", "other-one~12"], metric: "a_to_b", query: 'the "cat" & rüg', where: { label: [1, null], length: { min: 3 } },
   sort: "entropy[3,5]", descending: true, cursor: "abc==",
+  columns: "value", dims: "top", mass: 60, special: "renormalise", words: true,
 };
 
 test("nothing said is the start", () => {

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import qkvault
-from qkvault import Record, Stack, VaultSpec
+from qkvault import Mask, Recipe, Record, RelativeBias, Sinks, Stack, VaultSpec
 from qkvault_viewer.server import make_server
-from vaults import fill, make_record, make_vault
+from vaults import fill, forward, make_record, make_vault
 
 HOSTILE = (
     "<img src=x onerror=alert(1)>",
@@ -100,6 +100,47 @@ def make_pieces(path: Path) -> Path:
     return path
 
 
+def make_terms(path: Path) -> Path:
+    """A vault that derives attention, its layers with every kind of term; a value head for two."""
+    causal = Mask(causal=True)
+    recipe = (
+        Recipe(Mask(causal=True, window=3), softcap=2.0),
+        Recipe(causal, slopes=(0.5, 0.25, 0.125, 0.0625)),
+        Recipe(causal, sinks=Sinks((1.0, -1.0, 0.0, 3.0), "softmax")),
+        Recipe(
+            causal,
+            bias=RelativeBias((-6, -2, 0), ((0.5, 1.0, -1.0),) * 4),
+        ),
+    )
+    stack = Stack("decoder", (0, 1, 2, 3), 4, 2, 8, 6, True, (8**-0.5,) * 4, recipe)
+    spec = VaultSpec(
+        stacks=(stack,),
+        arrays=("query", "key", "value"),
+        precision="uint16",
+        logits=0,
+        label_names=(),
+        identity={"model": "random"},
+        provenance={"model": "random"},
+        attention="derived",
+    )
+    records = [make_record(n, 20, pairs=False, random=np.random.default_rng(n)) for n in range(2)]
+    with qkvault.create(path, spec, records) as writer:
+        for unit in writer.pending():
+            buffer = writer.begin(unit)
+            fill(buffer, spec)
+            for row, example in enumerate(unit.examples):
+                made = forward(int(example), 20, stack, spec.precision)
+                for depth in range(4):
+                    weights = qkvault.derive_attention(
+                        made["query"][depth], made["key"][depth], 8**-0.5, recipe[depth]
+                    )
+                    thumbnail = qkvault.make_thumbnail(weights)
+                    buffer.arrays["decoder/thumbnail"][row, depth, :, :20, :20] = thumbnail
+            writer.commit(buffer)
+        writer.finish()
+    return path
+
+
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Vaults by what they are for: pairs, causal, long, hostile, bare."""
@@ -116,12 +157,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_vault(folder / "tuned", **like_pairs, seed=4, metrics=True)
     make_hostile(folder / "hostile")
     make_pieces(folder / "pieces")
+    make_terms(folder / "terms")
     return folder
 
 
 @pytest.fixture(scope="session")
 def site(folder: Path) -> Iterator[str]:
-    names = ["pairs", "causal", "long", "bare", "blind", "hostile", "pieces"]
+    names = ["pairs", "causal", "long", "bare", "blind", "hostile", "pieces", "terms"]
     names += ["single", "tuned"]
     server = make_server([folder / name for name in names])
     thread = threading.Thread(target=server.run)

@@ -13,10 +13,11 @@ import { decodeFrames } from "./wire.js";
 /**
  * @typedef {{name: "encoder" | "decoder" | "cross", layers: number[], heads: number,
  *   key_heads: number, head_dim: number, value_dim: number,
- *   score: {causal: boolean, scaling: number[]}}} Stack
+ *   score: {causal: boolean, scaling: number[],
+ *   forms?: import("./scoreterms.js").Form[], layers?: number[]}}} Stack
  * @typedef {{name: string, title: string, digest: string, base: string, examples: number,
  *   lengths: {min: number, max: number}, model: {name?: string, score_terms?: string[]},
- *   stacks: Stack[], arrays: Record<string, {precision: string, max_error?: number | null}>,
+ *   stacks: Stack[], arrays: Record<string, {precision: string, max_error?: number | null, derived?: boolean}>,
  *   metrics: string[], label_names: string[], gold_names: string[], logits: number}} Vault
  * @typedef {null | number | string} Label
  * @typedef {{index: number, id: string, length: number, text: string[], label: Label,

@@ -4,6 +4,7 @@ import { isAbort } from "./api.js";
 import { el, isDark, themeColour } from "./dom.js";
 import { loadNumbers } from "./numbers.js";
 import { css, formatSigned, formatWeight, headColour, layerColour } from "./scale.js";
+import { sees, termsOf } from "./scoreterms.js";
 import { fillLabel, isolate } from "./tokens.js";
 
 /**
@@ -36,14 +37,15 @@ export function strongestHead({ heads, weights, length }, token) {
 
 /** @param {Context} context @returns {number[]} heads whose numbers are shown */
 export function headsShown({ state, heads, head }) {
-  return state.view === "heads" ? heads : [head];
+  return state.view === "heads" || state.view === "compare" ? heads : [head];
 }
 
-/** Tokens shown on the other side, without those a causal model masks. @param {Context} context @param {Focus} focus */
-function partnersOf({ stack, rows, columns, reading }, { side, token }) {
-  if (!stack.score.causal) return side === "left" ? columns : rows;
-  const last = (/** @type {number} */ first) => reading.members[first].at(-1) ?? first;
-  return side === "left" ? columns.filter((key) => key <= last(token)) : rows.filter((query) => last(query) >= token);
+/** Tokens shown on the other side, without those that the layer masks. @param {Context} context @param {Focus} focus */
+function partnersOf({ stack, depth, rows, columns, reading: { members } }, { side, token }) {
+  const { mask } = termsOf(stack.score, depth, 0);
+  const seen = (/** @type {number} */ query, /** @type {number} */ key) =>
+    members[query].some((one) => members[key].some((other) => sees(mask, one, other)));
+  return side === "left" ? columns.filter((key) => seen(token, key)) : rows.filter((query) => seen(query, token));
 }
 
 /** The colour that a head has in the view at hand. @param {Context} context @param {number} head */
@@ -140,7 +142,7 @@ export class Inspector {
     const strongest = Math.max(1e-9, shown[0]?.weight ?? 0);
     this.table.replaceChildren(...shown.map((entry) => this.makeRow(context, numbers, entry, strongest)));
     const all = (focus.side === "left" ? context.columns : context.rows).length;
-    this.showRest(numbers, ranked, all - partners.length);
+    this.showRest(context, numbers, ranked, all - partners.length);
     const chosen = partner && partners.includes(partner.token) ? partner.token : ranked[0]?.token;
     if (chosen !== undefined) this.choose(chosen);
     this.root.dataset.focus = `${focus.side}-${focus.token}`;
@@ -148,8 +150,8 @@ export class Inspector {
     this.root.dataset.heads = heads.join(".");
   }
 
-  /** @param {Numbers} numbers @param {{token: number, weight: number}[]} ranked @param {number} masked */
-  showRest(numbers, ranked, masked) {
+  /** @param {Context} context @param {Numbers} numbers @param {{token: number, weight: number}[]} ranked @param {number} masked */
+  showRest(context, numbers, ranked, masked) {
     const total = ranked.reduce((sum, { weight }) => sum + weight, 0);
     const hidden = ranked.slice(MOST_ROWS).reduce((sum, { weight }) => sum + weight, 0);
     const parts = [];
@@ -159,8 +161,11 @@ export class Inspector {
     }
     if (numbers.focus.side === "right") parts.push(`Sum over all shown ${total.toFixed(3)}.`);
     if (masked > 0) {
-      parts.push(numbers.focus.side === "left" ? `Causal: ${masked} later tokens are masked.`
-        : `Causal: ${masked} earlier tokens cannot see it.`);
+      const { causal, window, chunk } = termsOf(context.stack.score, context.depth, 0).mask;
+      const onlyCausal = causal && window === null && chunk === null;
+      const isLeft = numbers.focus.side === "left";
+      if (onlyCausal) parts.push(isLeft ? `Causal: ${masked} later tokens are masked.` : `Causal: ${masked} earlier tokens cannot see it.`);
+      else parts.push(isLeft ? `${masked} tokens are masked in this layer.` : `${masked} tokens cannot see it in this layer.`);
     }
     this.rest.textContent = parts.join(" ");
   }

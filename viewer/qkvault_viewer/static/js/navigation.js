@@ -41,6 +41,8 @@ export class Navigation {
     this.setSpecial = (/** @type {string} */ special) => set({ special: /** @type {State["special"]} */ (special) });
     this.setWords = (/** @type {boolean} */ words) => set({ words });
     this.setExpanded = (/** @type {boolean} */ expanded) => set({ expanded });
+    this.setColumns = (/** @type {"score" | "value" | null} */ columns) => set(columns ? { expanded: true, columns } : { expanded: false });
+    this.setDims = (/** @type {string} */ dims) => set({ dims: /** @type {State["dims"]} */ (dims) });
     this.enlarge = (/** @type {number} */ layer, /** @type {number} */ head) => set({ layer, head, enlarged: true });
     this.close = () => set({ enlarged: false, locked: null });
     this.allHeads = () => set({ heads: null });

@@ -1,50 +1,65 @@
-/** Drawing of the neuron view's columns: query, key, their product, score, softmax. */
+/** Drawing of the neuron view's columns: stripes of vectors, bars of scores, weights and lengths. */
 
+import { hasTerms, scoreOf, sees, softmaxOf } from "./scoreterms.js";
 import { css, formatSigned, formatWeight, signedColour, signedUnit } from "./scale.js";
 
 /**
- * @typedef {{x: number, width: number}} Span
- * @typedef {{query: Span, key: Span, product: Span, score: Span, softmax: Span}} Spans CSS pixels
+ * @typedef {{x: number, width: number}} Span CSS pixels
+ * @typedef {"query" | "key" | "product" | "score" | "total" | "softmax" | "value" | "part" | "norm"
+ *   | "output"} ColumnName
+ * @typedef {Partial<Record<ColumnName, Span>>} Spans
  * @typedef {object} Vectors of one head; rows are tokens
  * @property {Float32Array} query (query_token, dimension), flat
  * @property {Float32Array} key (key_token, dimension), flat
- * @property {number} dimensions
+ * @property {Float32Array | null} value (key_token, dimension), flat; null where not kept
+ * @property {number} dimensions of query and key
+ * @property {number} valueDimensions
  * @property {number} keyHead
  * @property {number} scaling factor of query·key before softmax
- * @property {boolean} causal
+ * @property {import("./scoreterms.js").Terms} terms
  * @typedef {object} Selected what follows from the query token in focus
  * @property {number} token
  * @property {Float32Array} products (key_token, dimension), flat
- * @property {Float32Array} scores scaling · query·key per key token; NaN where masked
+ * @property {Float32Array} scaled scaling · query·key per key token; NaN where masked
+ * @property {Float32Array} scores the same with all known terms
+ * @property {Float32Array} computed softmax of the scores
+ * @property {number} sink share of the softmax that goes to the sink
  * @property {Float32Array | null} weights exact attention per key token, once it is known
  */
 
 const GAP = 14;
+const SHARES = { query: 1, key: 1, product: 1, output: 1, value: 1, part: 1 };
 
 /**
- * Divide the room between the token columns.
+ * Divide the room between the token columns: bars have the width they need, vectors share the rest.
+ * @param {readonly ColumnName[]} names left to right
  * @param {number} left
  * @param {number} width
  * @returns {Spans}
  */
-export function divide(left, width) {
+export function divide(names, left, width) {
   const link = Math.max(26, Math.min(70, width * 0.08));
-  const score = Math.max(54, Math.min(92, width * 0.115));
-  const softmax = Math.max(66, Math.min(130, width * 0.15));
-  const vector = Math.max(24, (width - link - score - softmax - 5 * GAP) / 3);
+  const bar = Math.max(54, Math.min(92, width * 0.115));
+  const wide = Math.max(66, Math.min(130, width * 0.15));
+  const fixed = (/** @type {ColumnName} */ name) => (name === "softmax" || name === "norm" ? wide : bar);
+  const vectors = names.filter((name) => name in SHARES).length;
+  const bars = names.filter((name) => !(name in SHARES)).reduce((sum, name) => sum + fixed(name), 0);
+  const vector = Math.max(24, (width - link - bars - names.length * GAP) / vectors);
   let x = left + GAP;
-  const take = (/** @type {number} */ wide, /** @type {number} */ gap) => {
-    const span = { x, width: wide };
-    x += wide + gap;
-    return span;
-  };
-  return {
-    query: take(vector, link),
-    key: take(vector, GAP),
-    product: take(vector, GAP),
-    score: take(score, GAP),
-    softmax: take(softmax, 0),
-  };
+  /** @type {Spans} */
+  const spans = {};
+  names.forEach((name, at) => {
+    spans[name] = { x, width: name in SHARES ? vector : fixed(name) };
+    x += (name in SHARES ? vector : fixed(name)) + (at === 0 ? link : GAP);
+  });
+  return spans;
+}
+
+/** Columns of either page of the neuron view. @param {"score" | "value"} page @param {Vectors} vectors @returns {ColumnName[]} */
+export function columnsOf(page, { value, terms }) {
+  if (page === "value" && value) return ["output", "softmax", "value", "part", "norm"];
+  return hasTerms(terms) ? ["query", "key", "product", "score", "total", "softmax"]
+    : ["query", "key", "product", "score", "softmax"];
 }
 
 /**
@@ -53,9 +68,10 @@ export function divide(left, width) {
  * @param {number} token
  * @returns {Selected}
  */
-export function select({ query, key, dimensions, scaling, causal }, token) {
+export function select({ query, key, dimensions, scaling, terms }, token) {
   const keys = key.length / dimensions;
   const products = new Float32Array(key.length);
+  const scaled = new Float32Array(keys);
   const scores = new Float32Array(keys);
   for (let other = 0; other < keys; other += 1) {
     let sum = 0;
@@ -64,39 +80,39 @@ export function select({ query, key, dimensions, scaling, causal }, token) {
       products[other * dimensions + d] = product;
       sum += product;
     }
-    scores[other] = causal && other > token ? NaN : sum * scaling;
+    const seen = sees(terms.mask, token, other);
+    scaled[other] = seen ? sum * scaling : NaN;
+    scores[other] = seen ? scoreOf(terms, sum * scaling, token, other).score : NaN;
   }
-  return { token, products, scores, weights: null };
-}
-
-/**
- * Softmax over the scores that are not masked: what to show where the vault keeps no attention.
- * @param {Float32Array} scores
- * @returns {Float32Array}
- */
-export function softmax(scores) {
-  let highest = -Infinity;
-  for (const score of scores) if (score > highest) highest = score;
-  const powers = scores.map((score) => (Number.isNaN(score) ? 0 : Math.exp(score - highest)));
-  const total = powers.reduce((sum, power) => sum + power, 0);
-  return powers.map((power) => power / total);
+  const { weights: computed, sink } = softmaxOf(scores, terms.sink);
+  return { token, products, scaled, scores, computed, sink, weights: null };
 }
 
 /**
  * Rows of signed values as a picture, one pixel per value.
  * @param {Float32Array} values (token, dimension), flat
  * @param {number} dimensions
+ * @param {readonly number[]} order dimensions shown, left to right
  * @param {boolean} dark
  */
-export function pictureOf(values, dimensions, dark) {
+export function pictureOf(values, dimensions, order, dark) {
   const canvas = document.createElement("canvas");
-  canvas.width = dimensions;
+  canvas.width = order.length;
   canvas.height = Math.max(1, values.length / dimensions);
   const image = new ImageData(canvas.width, canvas.height);
   const unit = signedUnit(values);
-  for (let i = 0; i < values.length; i += 1) {
-    const { rgb, alpha } = signedColour(values[i], unit, dark);
-    image.data.set([...rgb, Math.round(255 * alpha)], 4 * i);
+  const [plus, minus] = [signedColour(1, 1, dark).rgb, signedColour(-1, 1, dark).rgb];
+  let out = 0;
+  for (let row = 0; row + dimensions <= values.length; row += dimensions) {
+    for (const d of order) {
+      const value = values[row + d];
+      const rgb = value < 0 ? minus : plus;
+      image.data[out] = rgb[0];
+      image.data[out + 1] = rgb[1];
+      image.data[out + 2] = rgb[2];
+      image.data[out + 3] = Math.round(255 * Math.tanh(Math.abs(value) / unit));
+      out += 4;
+    }
   }
   canvas.getContext("2d")?.putImageData(image, 0, 0);
   return canvas;
@@ -143,12 +159,12 @@ export function frameCells(context, span, y, rowHeight, colour, width) {
  * A score as a bar from the middle of its column, and its number.
  * @param {CanvasRenderingContext2D} context
  * @param {Style} style
+ * @param {Span} span
  * @param {number} score
  * @param {number} most largest |score| of the column
  * @param {number} y
  */
-export function drawScore(context, { spans, rowHeight, font, dark, inks, family }, score, most, y) {
-  const { x, width } = spans.score;
+export function drawScore(context, { rowHeight, font, dark, inks, family }, { x, width }, score, most, y) {
   const number = font * 2.9;
   const room = Math.max(8, width - number);
   const height = Math.max(2, Math.min(12, rowHeight - 6));
@@ -169,12 +185,12 @@ export function drawScore(context, { spans, rowHeight, font, dark, inks, family 
  * A weight as a bar on a scale from 0 to 1 (or to the strongest, where all are small), and its number.
  * @param {CanvasRenderingContext2D} context
  * @param {Style} style
+ * @param {Span} span
  * @param {number} weight
  * @param {number} full weight of a full bar
  * @param {number} y
  */
-export function drawWeight(context, { spans, rowHeight, font, inks, family }, weight, full, y) {
-  const { x, width } = spans.softmax;
+export function drawWeight(context, { rowHeight, font, inks, family }, { x, width }, weight, full, y) {
   const number = font * 2.9;
   const room = Math.max(10, width - number);
   const height = Math.max(2, Math.min(12, rowHeight - 6));
@@ -190,14 +206,15 @@ export function drawWeight(context, { spans, rowHeight, font, inks, family }, we
 }
 
 /**
- * Show that a causal model's query does not see this key.
+ * Show that the query does not see this key.
  * @param {CanvasRenderingContext2D} context
  * @param {Style} style
+ * @param {readonly Span[]} columns that stay empty; the last one says so
  * @param {number} y
  */
-export function drawMasked(context, { spans, rowHeight, font, inks, family }, y) {
+export function drawMasked(context, { rowHeight, font, inks, family }, columns, y) {
   const height = Math.max(2, rowHeight - 4);
-  for (const span of [spans.product, spans.score, spans.softmax]) {
+  for (const span of columns) {
     context.save();
     context.beginPath();
     context.rect(span.x, y - height / 2, span.width, height);
@@ -216,5 +233,6 @@ export function drawMasked(context, { spans, rowHeight, font, inks, family }, y)
   context.font = `${font}px ${family}`;
   context.textAlign = "right";
   context.textBaseline = "middle";
-  context.fillText("masked", spans.softmax.x + spans.softmax.width, y + 0.5);
+  const last = columns[columns.length - 1];
+  context.fillText("masked", last.x + last.width, y + 0.5);
 }

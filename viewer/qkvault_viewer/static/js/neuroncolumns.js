@@ -1,20 +1,24 @@
 /** The opened neuron view: one query against every key, dimension by dimension. */
 
 import { fontFor, PAD } from "./columns.js";
+import { contribute, importance, orderDimensions } from "./dimensions.js";
 import { el, isDark, sizeCanvas, themeColour } from "./dom.js";
 import {
-  divide, drawCells, drawMasked, drawScore, drawWeight, frameCells, pictureOf, select,
+  columnsOf, divide, drawCells, drawMasked, drawScore, drawWeight, frameCells, pictureOf, select,
 } from "./neuroncells.js";
-import { css, formatSigned, formatWeight } from "./scale.js";
-import { isolate } from "./tokens.js";
+import { describeCell, describeSum, titlesOf } from "./neuronwords.js";
+import { css, formatWeight } from "./scale.js";
 
 /**
  * @typedef {import("./context.js").Context} Context
  * @typedef {import("./neuroncells.js").Vectors} Vectors
  * @typedef {import("./neuroncells.js").Selected} Selected
  * @typedef {import("./neuroncells.js").Style} Style
- * @typedef {{context: Context, vectors: Vectors, style: Style,
- *   query: HTMLCanvasElement, key: HTMLCanvasElement}} Scene
+ * @typedef {import("./neuroncells.js").Span} Span
+ * @typedef {import("./neuroncells.js").ColumnName} ColumnName
+ * @typedef {Partial<Record<ColumnName, HTMLCanvasElement>>} Pictures
+ * @typedef {ReturnType<typeof contribute>} Contribution
+ * @typedef {{context: Context, vectors: Vectors, style: Style, names: ColumnName[]}} Scene
  */
 
 export class NeuronColumns {
@@ -24,20 +28,30 @@ export class NeuronColumns {
     this.root = root;
     this.heading = el("div", { class: "neuron-heading", "aria-hidden": "true" });
     this.tip = el("div", { class: "tip", hidden: true });
+    this.sum = el("p", { class: "neuron-sum", hidden: true });
     columns.element.addEventListener("pointermove", (event) => this.pointed(event));
     columns.element.addEventListener("pointerleave", () => this.unpoint());
     /** @type {Scene | null} null while the view shows lines */
     this.scene = null;
-    /** @type {(Selected & {picture: HTMLCanvasElement}) | null} */
+    /** @type {Selected | null} */
     this.selected = null;
-    /** @type {number | null} dimension under the pointer */
-    this.dimension = null;
+    /** @type {Contribution | null} */
+    this.contribution = null;
+    /** @type {number | null} key of the pair whose dimensions are ordered */
+    this.partner = null;
+    /** @type {number[]} dimensions shown, left to right */
+    this.order = [];
+    /** @type {Pictures} */
+    this.pictures = {};
+    /** @type {number | null} place of the dimension under the pointer */
+    this.pointedAt = null;
   }
 
   /** Back to lines. */
   hide() {
     this.scene = null;
     this.selected = null;
+    this.sum.hidden = true;
     this.unpoint();
     this.heading.replaceChildren();
   }
@@ -45,26 +59,24 @@ export class NeuronColumns {
   /** @param {Context} context @param {Vectors} vectors */
   show(context, vectors) {
     this.selected = null;
+    this.contribution = null;
     this.unpoint();
-    const style = this.makeStyle();
+    this.clearSum();
+    const names = columnsOf(context.state.columns, vectors);
+    const style = this.makeStyle(names);
     this.columns.back.replaceChildren();
-    this.scene = {
-      context,
-      vectors,
-      style,
-      query: pictureOf(vectors.query, vectors.dimensions, style.dark),
-      key: pictureOf(vectors.key, vectors.dimensions, style.dark),
-    };
-    this.showTitles(vectors, style);
+    this.scene = { context, vectors, style, names };
+    this.showTitles(this.scene);
+    this.arrange();
     this.draw();
   }
 
-  /** @returns {Style} */
-  makeStyle() {
+  /** @param {ColumnName[]} names @returns {Style} */
+  makeStyle(names) {
     const { tokenWidth = 0, rowHeight = 20 } = this.columns.tokens ?? {};
     const colour = (/** @type {string} */ name) => css(themeColour(name));
     return {
-      spans: divide(tokenWidth, this.columns.body.clientWidth - 2 * tokenWidth),
+      spans: divide(names, tokenWidth, this.columns.body.clientWidth - 2 * tokenWidth),
       rowHeight,
       font: Math.min(12, fontFor(rowHeight)),
       dark: isDark(),
@@ -76,64 +88,117 @@ export class NeuronColumns {
     };
   }
 
-  /** @param {Vectors} vectors @param {Style} style */
-  showTitles({ scaling, dimensions }, { spans }) {
-    const root = Math.abs(scaling * Math.sqrt(dimensions) - 1) < 1e-3;
-    const titles = {
-      query: "query", key: "key", product: "q × k",
-      score: root ? "q·k / √d" : `q·k × ${scaling.toPrecision(2)}`, softmax: "softmax",
-    };
-    this.heading.replaceChildren(...Object.entries(titles).map(([name, text]) => {
-      const span = spans[/** @type {keyof typeof titles} */ (name)];
-      const title = el("span", { class: "neuron-title", text });
-      title.style.left = `${span.x}px`;
-      title.style.width = `${span.width}px`;
+  /** @param {Scene} scene */
+  showTitles({ vectors, style, names }) {
+    const titles = titlesOf(vectors);
+    this.heading.replaceChildren(...names.map((name) => {
+      const { x, width } = /** @type {Span} */ (style.spans[name]);
+      const title = el("span", { class: "neuron-title", text: titles[name], "data-column": name });
+      title.style.left = `${x}px`;
+      title.style.width = `${width}px`;
       return title;
     }));
   }
 
+  /** Order the dimensions by the query in focus, and paint them so. */
+  arrange() {
+    if (!this.scene) return;
+    const { context, vectors, style, names } = this.scene;
+    const { selected, contribution } = this;
+    const ofValue = names.includes("value");
+    const dimensions = ofValue ? vectors.valueDimensions : vectors.dimensions;
+    const products = ofValue ? contribution?.parts : selected?.products;
+    const seen = context.columns.filter((key) => selected && !Number.isNaN(selected.scores[key]));
+    const keys = this.partner !== null && seen.includes(this.partner) ? [this.partner] : seen;
+    const sums = products ? importance(products, dimensions, keys) : null;
+    this.order = orderDimensions(context.state.dims, dimensions, sums);
+    /** @type {Partial<Record<ColumnName, Float32Array | null | undefined>>} */
+    const sources = ofValue ? { value: vectors.value, part: contribution?.parts, output: contribution?.output }
+      : { query: vectors.query, key: vectors.key, product: selected?.products };
+    this.pictures = {};
+    for (const [name, values] of Object.entries(sources)) {
+      if (values) this.pictures[/** @type {ColumnName} */ (name)] = pictureOf(values, dimensions, this.order, style.dark);
+    }
+    this.root.dataset.dimensions = this.order.join(" ");
+  }
+
   /**
-   * Choose the query.
+   * Choose the query, and the key whose pair orders the dimensions.
    * @param {number | null} token
+   * @param {number | null} partner
    * @param {(selected: Selected) => Promise<Float32Array>} weightsOf exact weights of its row
    */
-  async select(token, weightsOf) {
+  async select(token, partner, weightsOf) {
     if (!this.scene) return;
-    const { vectors, style } = this.scene;
-    if (token === null) {
-      this.selected = null;
-      this.draw();
-      return;
-    }
-    const chosen = select(vectors, token);
-    const selected = { ...chosen, picture: pictureOf(chosen.products, vectors.dimensions, style.dark) };
-    this.selected = selected;
+    this.partner = partner;
+    this.contribution = null;
+    this.selected = token === null ? null : select(this.scene.vectors, token);
+    this.clearSum();
+    this.arrange();
     this.draw();
+    const { selected, scene } = this;
+    if (!selected) return;
     selected.weights = await weightsOf(selected);
-    if (this.selected === selected) this.draw();
+    if (this.selected !== selected) return;
+    const { value, valueDimensions } = scene.vectors;
+    if (value && scene.names.includes("value")) {
+      this.contribution = contribute(selected.weights, value, valueDimensions);
+      this.arrange();
+    }
+    this.saySum(scene, selected);
+    this.draw();
+  }
+
+  /** Another key to order by. @param {number | null} partner */
+  pair(partner) {
+    if (partner !== this.partner) {
+      this.partner = partner;
+      if (this.scene?.context.state.dims !== "order") this.arrange();
+    }
+    this.draw();
+  }
+
+  /** @param {Scene} scene @param {Selected} selected */
+  saySum({ context, vectors }, selected) {
+    const { text, difference } = describeSum(context, vectors, selected);
+    this.sum.textContent = text;
+    this.sum.dataset.difference = String(difference);
+    this.sum.dataset.sink = String(selected.sink);
+  }
+
+  /** Keep its place, so that rows do not move when it is filled. */
+  clearSum() {
+    this.sum.textContent = "\u00a0";
+    delete this.sum.dataset.difference;
   }
 
   draw() {
     if (!this.scene) return;
     const { element, overlay } = this.columns;
     const target = sizeCanvas(overlay, this.columns.body.clientWidth, element.clientHeight);
-    const { context, style } = this.scene;
+    const { context, style, names } = this.scene;
     const { rowHeight, spans } = style;
     const first = Math.max(0, Math.floor((element.scrollTop - PAD) / rowHeight));
     const last = Math.ceil((element.scrollTop + element.clientHeight) / rowHeight);
     const y = (/** @type {number} */ at) => this.columns.centre(at) - element.scrollTop;
     const { rows, columns } = context;
-    for (let at = first; at < Math.min(last, rows.length); at += 1) {
-      target.globalAlpha = this.selected && this.selected.token !== rows[at] ? 0.45 : 1;
-      drawCells(target, this.scene.query, rows[at], spans.query, y(at), rowHeight);
+    if (this.pictures.query && spans.query) {
+      for (let at = first; at < Math.min(last, rows.length); at += 1) {
+        target.globalAlpha = this.selected && this.selected.token !== rows[at] ? 0.45 : 1;
+        drawCells(target, this.pictures.query, rows[at], spans.query, y(at), rowHeight);
+      }
     }
     target.globalAlpha = 1;
-    for (let at = first; at < Math.min(last, columns.length); at += 1) {
-      drawCells(target, this.scene.key, columns[at], spans.key, y(at), rowHeight);
+    for (const name of /** @type {ColumnName[]} */ (["key", "value"])) {
+      const [picture, span] = [this.pictures[name], spans[name]];
+      if (!picture || !span) continue;
+      for (let at = first; at < Math.min(last, columns.length); at += 1) {
+        drawCells(target, picture, columns[at], span, y(at), rowHeight);
+      }
     }
     if (this.selected) this.drawSelected(target, this.scene, first, Math.min(last, columns.length), y);
-    else this.drawHint(target, style);
-    if (this.dimension !== null) this.drawGuide(target, this.scene, this.dimension);
+    else this.drawHint(target, style, names);
+    if (this.pointedAt !== null) this.drawGuide(target, this.scene, this.pointedAt);
   }
 
   /**
@@ -143,33 +208,42 @@ export class NeuronColumns {
    * @param {number} last
    * @param {(at: number) => number} y
    */
-  drawSelected(target, { context: { columns, rows }, style }, first, last, y) {
-    const { token, scores, weights, picture } = /** @type {NonNullable<typeof this.selected>} */ (this.selected);
+  drawSelected(target, { context: { columns, rows }, style, names }, first, last, y) {
+    const { token, scaled, scores, weights } = /** @type {Selected} */ (this.selected);
     const { spans, rowHeight, inks } = style;
     const from = y(rows.indexOf(token));
-    const most = columns.reduce((high, key) => Math.max(high, Math.abs(scores[key]) || 0), 1e-6);
-    const strongest = weights ? columns.reduce((high, key) => Math.max(high, weights[key]), 0) : 1;
-    const full = strongest > 0.25 ? 1 : Math.max(1e-6, strongest);
+    const largest = (/** @type {ArrayLike<number>} */ values) => columns.reduce((high, key) => Math.max(high, Math.abs(values[key]) || 0), 1e-6);
+    const [mostScaled, mostScore] = [largest(scaled), largest(scores)];
+    const strongest = weights ? largest(weights) : 1;
+    const full = strongest > 0.25 ? 1 : strongest;
+    const norms = this.contribution?.norms;
+    const mostNorm = norms ? largest(norms) : 1;
     this.sayScale(weights ? full : 1);
-    frameCells(target, spans.query, from, rowHeight, inks.ink, 1.5);
+    if (spans.output && this.pictures.output) drawCells(target, this.pictures.output, 0, spans.output, from, rowHeight);
+    const own = spans.query ?? spans.output;
+    if (own) frameCells(target, own, from, rowHeight, inks.ink, 1.5);
+    const masked = names.filter((name) => !["query", "key", "output", "value"].includes(name))
+      .map((name) => /** @type {Span} */ (spans[name]));
     for (let at = first; at < last; at += 1) {
       const key = columns[at];
       if (Number.isNaN(scores[key])) {
-        drawMasked(target, style, y(at));
+        drawMasked(target, style, masked, y(at));
         continue;
       }
-      drawCells(target, picture, key, spans.product, y(at), rowHeight);
-      drawScore(target, style, scores[key], most, y(at));
-      if (weights) {
-        drawWeight(target, style, weights[key], full, y(at));
-        this.drawLink(target, style, from, y(at), weights[key]);
-      }
+      if (spans.product && this.pictures.product) drawCells(target, this.pictures.product, key, spans.product, y(at), rowHeight);
+      if (spans.score) drawScore(target, style, spans.score, scaled[key], mostScaled, y(at));
+      if (spans.total) drawScore(target, style, spans.total, scores[key], mostScore, y(at));
+      if (!weights) continue;
+      if (spans.softmax) drawWeight(target, style, spans.softmax, weights[key], full, y(at));
+      if (spans.part && this.pictures.part) drawCells(target, this.pictures.part, key, spans.part, y(at), rowHeight);
+      if (spans.norm && norms) drawWeight(target, style, spans.norm, norms[key], mostNorm, y(at));
+      this.drawLink(target, style, from, y(at), weights[key]);
     }
   }
 
   /** Tell what a full bar is, where it is not 1. @param {number} full */
   sayScale(full) {
-    const title = this.heading.lastElementChild;
+    const title = this.heading.querySelector('[data-column="softmax"]');
     if (title) title.textContent = full === 1 ? "softmax" : `softmax to ${formatWeight(full)}`;
   }
 
@@ -182,40 +256,44 @@ export class NeuronColumns {
    */
   drawLink(target, { spans, inks, rowHeight }, from, to, weight) {
     const strength = Math.tanh(1.8 * weight);
-    if (strength < 0.01) return;
+    const [own, other] = spans.query ? [spans.query, spans.key] : [spans.output, spans.softmax];
+    if (strength < 0.01 || !own || !other) return;
     target.globalAlpha = strength;
     target.strokeStyle = inks.weight;
     target.lineWidth = 1.6;
     target.beginPath();
-    target.moveTo(spans.query.x + spans.query.width + 2, from);
-    target.lineTo(spans.key.x - 2, to);
+    target.moveTo(own.x + own.width + 2, from);
+    target.lineTo(other.x - 2, to);
     target.stroke();
-    frameCells(target, spans.key, to, rowHeight, inks.weight, 1.2);
-    frameCells(target, spans.product, to, rowHeight, inks.weight, 1.2);
+    for (const span of [spans.key, spans.product, spans.value, spans.part]) {
+      if (span) frameCells(target, span, to, rowHeight, inks.weight, 1.2);
+    }
     target.globalAlpha = 1;
   }
 
-  /** @param {CanvasRenderingContext2D} target @param {Style} style */
-  drawHint(target, { spans, inks, family }) {
-    const middle = (spans.product.x + spans.softmax.x + spans.softmax.width) / 2;
+  /** @param {CanvasRenderingContext2D} target @param {Style} style @param {ColumnName[]} names */
+  drawHint(target, { spans, inks, family }, names) {
+    const [from, to] = [spans[names.includes("value") ? "output" : "product"], spans[names.includes("value") ? "softmax" : "softmax"]];
+    if (!from || !to) return;
     target.fillStyle = inks.muted;
     target.font = `13px ${family}`;
     target.textAlign = "center";
     target.textBaseline = "middle";
-    target.fillText("Point at a token on the left", middle, Math.min(90, this.columns.element.clientHeight / 3));
+    target.fillText("Point at a token on the left", (from.x + to.x + to.width) / 2, Math.min(90, this.columns.element.clientHeight / 3));
   }
 
-  /** A frame around one dimension, in all three blocks. @param {CanvasRenderingContext2D} target @param {Scene} scene @param {number} dimension */
-  drawGuide(target, { style: { spans, inks }, vectors }, dimension) {
+  /** A frame around one dimension, in all blocks. @param {CanvasRenderingContext2D} target @param {Scene} scene @param {number} place */
+  drawGuide(target, { style: { spans, inks } }, place) {
     target.strokeStyle = inks.ink;
     target.lineWidth = 1;
     target.globalAlpha = 0.55;
     const { scrollTop, clientHeight } = this.columns.element;
     const bottom = Math.min(clientHeight + 2, this.columns.contentHeight - PAD - scrollTop);
     const top = Math.max(-2, PAD - scrollTop);
-    for (const span of [spans.query, spans.key, spans.product]) {
-      const wide = span.width / vectors.dimensions;
-      target.strokeRect(span.x + dimension * wide, top, wide, bottom - top);
+    for (const span of [spans.query, spans.key, spans.product, spans.output, spans.value, spans.part]) {
+      if (!span) continue;
+      const wide = span.width / this.order.length;
+      target.strokeRect(span.x + place * wide, top, wide, bottom - top);
     }
     target.globalAlpha = 1;
   }
@@ -228,17 +306,20 @@ export class NeuronColumns {
     const box = element.getBoundingClientRect();
     const x = event.clientX - box.left;
     const at = Math.floor((event.clientY - box.top + element.scrollTop - PAD) / style.rowHeight);
-    const { query, key, product } = style.spans;
-    const block = Object.entries({ query, key, product })
-      .find(([, span]) => x >= span.x && x < span.x + span.width);
-    const token = block?.[0] === "query" ? context.rows[at] : context.columns[at];
-    if (!block || token === undefined) {
+    const block = Object.entries(style.spans).find(([, span]) => x >= span.x && x < span.x + span.width);
+    const name = /** @type {ColumnName | undefined} */ (block?.[0]);
+    const token = name === "query" || name === "output" ? context.rows[at] : context.columns[at];
+    const inVector = name !== undefined && ["query", "key", "product", "output", "value", "part"].includes(name);
+    const place = block && inVector ? Math.floor(((x - block[1].x) / block[1].width) * this.order.length) : null;
+    const text = name && token !== undefined
+      ? describeCell({ context, vectors, selected: this.selected, contribution: this.contribution }, name, token, place === null ? null : this.order[place])
+      : "";
+    if (!text) {
       this.unpoint();
       return;
     }
-    const [name, span] = block;
-    this.dimension = Math.floor(((x - span.x) / span.width) * vectors.dimensions);
-    this.tip.textContent = this.describe(this.scene, name, token, this.dimension);
+    this.pointedAt = place;
+    this.tip.textContent = text;
     this.tip.hidden = false;
     const room = this.root.getBoundingClientRect();
     const left = Math.min(event.clientX - room.left + 14, room.width - this.tip.offsetWidth - 6);
@@ -247,21 +328,10 @@ export class NeuronColumns {
     this.draw();
   }
 
-  /** Numbers of one dimension. @param {Scene} scene @param {string} block @param {number} token @param {number} d */
-  describe({ context: { labels }, vectors: { query, key, dimensions } }, block, token, d) {
-    const name = (/** @type {number} */ at) => isolate(labels[at].text);
-    const q = (/** @type {number} */ at) => query[at * dimensions + d];
-    const k = key[token * dimensions + d];
-    if (block === "query") return `dimension ${d} · query of ${name(token)} ${formatSigned(q(token))}`;
-    if (!this.selected) return `dimension ${d} · key of ${name(token)} ${formatSigned(k)}`;
-    const own = this.selected.token;
-    return `dimension ${d} · ${name(own)} ${formatSigned(q(own))} × ${name(token)} ${formatSigned(k)} = ${formatSigned(q(own) * k)}`;
-  }
-
   unpoint() {
     this.tip.hidden = true;
-    if (this.dimension === null) return;
-    this.dimension = null;
+    if (this.pointedAt === null) return;
+    this.pointedAt = null;
     this.draw();
   }
 }

@@ -20,6 +20,8 @@ import { formatWhere, parseWhere } from "./slice.js";
  * @property {boolean} enlarged whether the model view shows `layer`, `head` enlarged
  * @property {boolean} expanded whether the neuron view shows its columns
  * @property {Focus | null} locked
+ * @property {"score" | "value"} columns which of them: how the softmax comes about, or what it does
+ * @property {"order" | "sorted" | "top"} dims dimensions as stored, by |q×k|, or the strongest only
  * @property {number} mass per cent of the attention that the head view draws, strongest first
  * @property {"show" | "hide" | "renormalise"} special tokens in the head view
  * @property {boolean} words whether the head view takes the tokens of a word together
@@ -46,6 +48,8 @@ export const START = Object.freeze({
   enlarged: false,
   expanded: false,
   locked: null,
+  columns: "score",
+  dims: "order",
   mass: 100,
   special: "show",
   words: false,
@@ -123,6 +127,8 @@ export function parseState(search) {
     enlarged: given.get("enlarged") === "1",
     expanded: given.get("expanded") === "1",
     locked: parseFocus(given.get("token")),
+    columns: oneOf(given.get("columns"), ["score", "value"], START.columns),
+    dims: oneOf(given.get("dims"), ["order", "sorted", "top"], START.dims),
     mass: Math.min(100, Math.max(1, wholeNumber(given.get("mass")) ?? START.mass)),
     special: oneOf(given.get("special"), SPECIALS, START.special),
     words: given.get("words") === "1",
@@ -157,6 +163,8 @@ export function formatState(state) {
     ["enlarged", state.enlarged ? "1" : ""],
     ["expanded", state.expanded ? "1" : ""],
     ["token", locked ? `${locked.side === "left" ? "q" : "k"}${locked.token}` : ""],
+    ["columns", state.columns === START.columns ? "" : state.columns],
+    ["dims", state.dims === START.dims ? "" : state.dims],
     ["mass", state.mass === START.mass ? "" : String(state.mass)],
     ["special", state.special === START.special ? "" : state.special],
     ["words", state.words ? "1" : ""],

@@ -1,6 +1,7 @@
 /** The row of controls over the stage: layer, head, filter, drawing, head patches. */
 
 import { FILTERS, hasWords } from "./context.js";
+import { STRONGEST } from "./dimensions.js";
 import { el, isDark } from "./dom.js";
 import { css, headColour } from "./scale.js";
 
@@ -8,7 +9,8 @@ import { css, headColour } from "./scale.js";
  * @typedef {import("./context.js").Context} Context
  * @typedef {{setLayer: (layer: number) => void, setHead: (head: number) => void,
  *   setStack: (name: string) => void, setFilter: (filter: string) => void,
- *   setDraw: (draw: "lines" | "matrix") => void, setExpanded: (expanded: boolean) => void,
+ *   setDraw: (draw: "lines" | "matrix") => void, setColumns: (columns: "score" | "value" | null) => void,
+ *   setDims: (dims: string) => void,
  *   setMass: (mass: number) => void, setSpecial: (special: string) => void, setWords: (words: boolean) => void,
  *   toggleHead: (head: number) => void, isolateHead: (head: number) => void,
  *   allHeads: () => void}} Acts
@@ -72,6 +74,12 @@ const SPECIALS = [
   { value: "renormalise", title: "Hidden, renormalised" },
 ];
 
+const DIMENSIONS = [
+  { value: "order", title: "In the model's order" },
+  { value: "sorted", title: "Largest products first" },
+  { value: "top", title: `The ${STRONGEST} largest` },
+];
+
 /**
  * How much of the attention is drawn.
  * @param {(mass: number) => void} choose
@@ -115,8 +123,9 @@ export class Toolbar {
     this.filter = makeChoice("Sentence filter", FILTERS.map(({ name, title }) => ({ value: name, title })), acts.setFilter);
     this.draw = makeChoice("Drawing", [{ value: "lines", title: "Lines" }, { value: "matrix", title: "Matrix" }],
       (value) => acts.setDraw(value === "matrix" ? "matrix" : "lines"));
-    this.expand = makeChoice("Columns", [{ value: "0", title: "Lines" }, { value: "1", title: "Query · key" }],
-      (value) => acts.setExpanded(value === "1"));
+    this.expand = makeChoice("Columns", [{ value: "", title: "Lines" }, { value: "score", title: "Query · key" }, { value: "value", title: "Softmax · value" }],
+      (value) => acts.setColumns(value === "score" || value === "value" ? value : null));
+    this.dims = makeSelect("Dimensions", DIMENSIONS, acts.setDims);
     this.patches = el("div", { class: "patches", role: "group", "aria-label": "Heads; double-click shows one alone" });
     this.every = el("button", { class: "every", type: "button", text: "All", title: "Show all heads (a)", onclick: () => acts.allHeads() });
     this.headsRow = el("div", { class: "menu heads-menu" }, el("span", { class: "menu-title", text: "Heads" }), this.patches, this.every);
@@ -126,7 +135,7 @@ export class Toolbar {
       (value) => acts.setWords(value === "1"));
     this.root = root;
     root.replaceChildren(this.stack.element, this.layer.element, this.head.element, this.headsRow,
-      this.expand.element, this.draw.element, this.filter.element,
+      this.expand.element, this.dims.element, this.draw.element, this.filter.element,
       this.words.element, this.special.element, this.mass.element);
   }
 
@@ -141,11 +150,13 @@ export class Toolbar {
     this.layer.fill(stack.layers.map((layer) => ({ value: String(layer), title: String(layer) })), String(context.layer));
     this.head.element.hidden = view !== "neuron";
     this.head.fill(Array.from({ length: stack.heads }, (_, head) => ({ value: String(head), title: String(head) })), String(context.head));
-    this.headsRow.hidden = view !== "heads";
-    this.draw.element.hidden = view === "neuron";
+    this.headsRow.hidden = view !== "heads" && view !== "compare";
+    this.draw.element.hidden = view === "neuron" || view === "compare";
     this.draw.press(drawn);
     this.expand.element.hidden = view !== "neuron";
-    this.expand.press(state.expanded ? "1" : "0");
+    this.expand.press(state.expanded ? state.columns : "");
+    this.dims.element.hidden = view !== "neuron" || !state.expanded;
+    this.dims.select.value = state.dims;
     this.filter.element.hidden = !context.pair;
     this.filter.press(state.filter);
     const inHeads = view === "heads";

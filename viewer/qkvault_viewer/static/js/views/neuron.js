@@ -3,8 +3,9 @@
 import { fitTokens, TokenColumns } from "../columns.js";
 import { el, themeColour } from "../dom.js";
 import { LineLayer } from "../linelayer.js";
-import { select, softmax } from "../neuroncells.js";
+import { select } from "../neuroncells.js";
 import { NeuronColumns } from "../neuroncolumns.js";
+import { describeTerms, termsOf } from "../scoreterms.js";
 
 /**
  * @typedef {import("../context.js").Context} Context
@@ -33,7 +34,7 @@ export class NeuronView {
     this.layer = new LineLayer(this.columns);
     this.opened = new NeuronColumns(this.columns, root);
     this.note = el("p", { class: "neuron-note" });
-    root.append(this.note, this.opened.heading, this.columns.element, this.opened.tip);
+    root.append(this.note, this.opened.heading, this.columns.element, this.opened.sum, this.opened.tip);
     /** @type {Focus | null} */
     this.focused = null;
   }
@@ -59,20 +60,24 @@ export class NeuronView {
     const { vault, example, stack, layer, head, state } = context;
     const at = `${stack.name}/${layer}/${head}`;
     const kept = "attention" in vault.arrays;
-    const [[query, key], attention] = await Promise.all([
-      this.api.frames(vault, example.index, `vectors/${at}?parts=query,key`, signal),
+    const parts = state.expanded && "value" in vault.arrays ? "query,key,value" : "query,key";
+    const [[query, key, value], attention] = await Promise.all([
+      this.api.frames(vault, example.index, `vectors/${at}?parts=${parts}`, signal),
       kept && !state.expanded ? this.api.frames(vault, example.index, `attention/${at}`, signal) : null,
     ]);
     this.context = context;
     this.vectors = {
       query: /** @type {Float32Array} */ (query.data),
       key: /** @type {Float32Array} */ (key.data),
+      value: value ? /** @type {Float32Array} */ (value.data) : null,
       dimensions: query.shape[1],
+      valueDimensions: value ? value.shape[1] : 0,
       keyHead: key.head ?? head,
       scaling: stack.score.scaling[context.depth],
-      causal: stack.score.causal,
+      terms: termsOf(stack.score, context.depth, head),
     };
     this.root.classList.toggle("is-expanded", state.expanded);
+    this.opened.sum.hidden = !state.expanded;
     this.showNote(context, kept);
     this.lay(context);
     if (state.expanded) this.opened.show(context, this.vectors);
@@ -81,14 +86,17 @@ export class NeuronView {
 
   /** @param {Context} context @param {boolean} kept */
   showNote({ vault, stack, head, state }, kept) {
-    const { keyHead } = /** @type {Vectors} */ (this.vectors);
+    const { keyHead, terms } = /** @type {Vectors} */ (this.vectors);
     const notes = [];
     if (stack.key_heads < stack.heads) {
-      notes.push(`Query head ${head} uses key head ${keyHead} of ${stack.key_heads} (grouped-query attention).`);
+      const what = state.columns === "value" ? "key and value head" : "key head";
+      notes.push(`Query head ${head} uses ${what} ${keyHead} of ${stack.key_heads} (grouped-query attention).`);
     }
-    if (stack.score.causal) notes.push("Causal: a token sees itself and what is before it.");
-    const terms = vault.model.score_terms ?? [];
-    if (terms.length) notes.push(`The score has more terms than q·k (${terms.join(", ")}); the softmax shown is the model's own.`);
+    notes.push(...describeTerms(terms));
+    if (vault.arrays.attention?.derived) notes.push("This vault derives attention from query and key.");
+    if (state.expanded && state.columns === "value" && !("value" in vault.arrays)) {
+      notes.push("No values are kept in this vault; extract again with --arrays attention,query,key,value to have them.");
+    }
     if (!kept) notes.push("No attention is kept; the softmax is computed here from query and key.");
     if (!state.expanded) notes.push(kept ? "Point at a token on the left and press + to see its query meet every key." : "");
     this.note.textContent = notes.filter(Boolean).join(" ");
@@ -130,14 +138,15 @@ export class NeuronView {
       this.layer.drawFocus(this.focused);
       return;
     }
-    const query = [locked, focus].find((one) => one?.side === "left")?.token ?? null;
-    if (query === (this.opened.selected?.token ?? null)) this.opened.draw();
-    else void this.opened.select(query, (selected) => this.weightsOf(context, selected));
+    const of = (/** @type {"left" | "right"} */ side) => [locked, focus].find((one) => one?.side === side)?.token ?? null;
+    const query = of("left");
+    if (query === (this.opened.selected?.token ?? null)) this.opened.pair(of("right"));
+    else void this.opened.select(query, of("right"), (selected) => this.weightsOf(context, selected));
   }
 
   /** Exact weights from the vault; computed where it keeps none. @param {Context} context @param {Selected} selected */
-  async weightsOf({ vault, example, stack, layer, head }, { token, scores }) {
-    if (!("attention" in vault.arrays)) return softmax(scores);
+  async weightsOf({ vault, example, stack, layer, head }, { token, computed }) {
+    if (!("attention" in vault.arrays)) return computed;
     const path = `row/${stack.name}/${layer}/${token}`;
     const [frame] = await this.api.frames(vault, example.index, path);
     const keys = frame.shape[1];

@@ -1,0 +1,111 @@
+/** What the opened neuron view says in words and numbers. */
+
+import { formatSigned, formatWeight } from "./scale.js";
+import { hasTerms, scoreOf } from "./scoreterms.js";
+import { isolate } from "./tokens.js";
+
+/**
+ * @typedef {import("./context.js").Context} Context
+ * @typedef {import("./neuroncells.js").Vectors} Vectors
+ * @typedef {import("./neuroncells.js").Selected} Selected
+ * @typedef {import("./neuroncells.js").ColumnName} ColumnName
+ * @typedef {{context: Context, vectors: Vectors, selected: Selected | null,
+ *   contribution: ReturnType<typeof import("./dimensions.js").contribute> | null}} Known
+ */
+
+/** Larger differences than float16 vectors explain are called out. */
+const CLOSE = 5e-3;
+
+/** @param {Vectors} vectors @returns {Record<ColumnName, string>} headings */
+export function titlesOf({ scaling, dimensions, terms }) {
+  const root = Math.abs(scaling * Math.sqrt(dimensions) - 1) < 1e-3;
+  const added = [terms.softcap !== null ? "cap" : "", terms.slope !== null || terms.bias !== null ? "bias" : ""];
+  return {
+    query: "query", key: "key", product: "q × k",
+    score: root ? "q·k / √d" : `q·k × ${scaling.toPrecision(2)}`,
+    total: `with ${added.filter(Boolean).join(", ")}`,
+    softmax: "softmax", value: "value", part: "softmax × v", norm: "‖softmax × v‖", output: "output Σ",
+  };
+}
+
+/**
+ * Whether the columns give the softmax that is shown.
+ * @param {Context} context
+ * @param {Vectors} vectors
+ * @param {Selected} selected
+ * @returns {{text: string, difference: number}}
+ */
+export function describeSum({ vault, labels }, { terms }, { token, computed, sink, weights }) {
+  const difference = (weights ?? computed).reduce((most, weight, key) => Math.max(most, Math.abs(weight - computed[key])), 0);
+  const total = (weights ?? computed).reduce((sum, weight) => sum + weight, 0);
+  const attention = vault.arrays.attention;
+  const parts = [`${isolate(labels[token].text)}: softmax sums to ${total.toFixed(3)}`];
+  if (terms.sink?.mode === "softmax") parts[0] += `, the sink (score ${formatSigned(terms.sink.value)}) takes ${formatWeight(sink)}`;
+  parts[0] += ".";
+  if (terms.unknown !== null) {
+    parts.push(`The attention kept differs from the softmax of these scores by up to ${formatWeight(difference)}: ${terms.unknown}.`);
+  } else if (!attention) {
+    parts.push("It is computed here from the scores; the vault keeps no attention.");
+  } else if (attention.derived) {
+    parts.push(`The vault derives it from query and key; computed here it differs by at most ${formatWeight(difference)}.`);
+  } else if (difference > CLOSE) {
+    parts.push(`The attention kept differs from the softmax of these scores by up to ${formatWeight(difference)}: the model's score has a term that this vault does not keep.`);
+  } else {
+    parts.push(`The columns add up: softmax of the scores is the attention kept, within ${formatWeight(difference)}.`);
+  }
+  return { text: parts.join(" "), difference };
+}
+
+/**
+ * Numbers of the cell under the pointer.
+ * @param {Known} known
+ * @param {ColumnName} column
+ * @param {number} token of its row
+ * @param {number | null} d dimension, in a vector
+ * @returns {string} empty where there is nothing to say
+ */
+export function describeCell(known, column, token, d) {
+  const { context: { labels }, vectors } = known;
+  const name = (/** @type {number} */ at) => isolate(labels[at].text);
+  if (d === null) return describeBar(known, column, token, name);
+  const q = (/** @type {number} */ at) => vectors.query[at * vectors.dimensions + d];
+  const own = known.selected?.token;
+  if (column === "query") return `dimension ${d} · query of ${name(token)} ${formatSigned(q(token))}`;
+  if (column === "key" || column === "product") {
+    const k = vectors.key[token * vectors.dimensions + d];
+    if (own === undefined) return column === "key" ? `dimension ${d} · key of ${name(token)} ${formatSigned(k)}` : "";
+    return `dimension ${d} · ${name(own)} ${formatSigned(q(own))} × ${name(token)} ${formatSigned(k)} = ${formatSigned(q(own) * k)}`;
+  }
+  if (column === "output") {
+    return known.contribution && token === own ? `dimension ${d} · output for ${name(token)} ${formatSigned(known.contribution.output[d])}` : "";
+  }
+  const value = vectors.value?.[token * vectors.valueDimensions + d] ?? NaN;
+  const weight = known.selected?.weights?.[token];
+  if (column === "value" || weight === undefined) return `dimension ${d} · value of ${name(token)} ${formatSigned(value)}`;
+  return `dimension ${d} · softmax ${formatWeight(weight)} × value of ${name(token)} ${formatSigned(value)} = ${formatFine(weight * value)}`;
+}
+
+/** @param {number} value */
+function formatFine(value) {
+  return Math.abs(value) < 0.1 ? `${value < 0 ? "−" : ""}${Math.abs(value).toFixed(4)}` : formatSigned(value);
+}
+
+/** @param {Known} known @param {ColumnName} column @param {number} key @param {(at: number) => string} name */
+function describeBar({ vectors, selected, contribution }, column, key, name) {
+  if (!selected || Number.isNaN(selected.scores[key])) return "";
+  const { token } = selected;
+  const pair = `${name(token)} → ${name(key)}`;
+  if (column === "norm" && contribution) {
+    const whole = contribution.norms.reduce((sum, norm) => sum + norm, 0);
+    return `${pair} · ‖softmax × value‖ ${contribution.norms[key].toFixed(4)}, ${((100 * contribution.norms[key]) / whole).toFixed(1)} % of the row's`;
+  }
+  if (column === "total" && hasTerms(vectors.terms)) {
+    const { capped, added, score } = scoreOf(vectors.terms, selected.scaled[key], token, key);
+    const cap = vectors.terms.softcap !== null ? ` → capped ${formatSigned(capped)}` : "";
+    const bias = vectors.terms.slope !== null || vectors.terms.bias !== null ? `, bias ${formatSigned(added)}` : "";
+    return `${pair} · ${formatSigned(selected.scaled[key])}${cap}${bias} = ${formatSigned(score)}`;
+  }
+  if (column === "score") return `${pair} · scaled query·key ${selected.scaled[key].toFixed(4)}`;
+  const weight = selected.weights?.[key];
+  return column === "softmax" && weight !== undefined ? `${pair} · softmax ${weight.toFixed(5)}` : "";
+}
