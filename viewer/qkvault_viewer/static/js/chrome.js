@@ -83,7 +83,7 @@ export function showExample({ example, vault }) {
 }
 
 /** @type {Record<string, string>} */
-const VIEW_NAMES = { heads: "head view", model: "model view", neuron: "neuron view" };
+const VIEW_NAMES = { heads: "head view", model: "model view", neuron: "neuron view", compare: "comparison" };
 
 /**
  * What to say where a view's arrays were not kept.

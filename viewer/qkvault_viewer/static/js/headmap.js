@@ -107,6 +107,7 @@ export class HeadMap {
     }
     const known = options.some(([value]) => value === state.metric);
     this.menu.value = known ? state.metric : options[0]?.[0] ?? "";
+    if (compares && !this.measured) this.menu.value = PICTURES;
   }
 
   /** The colours with the numbers at their ends. */

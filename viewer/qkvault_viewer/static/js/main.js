@@ -8,11 +8,13 @@ import { fillHelp, listen } from "./commands.js";
 import { makeContext } from "./context.js";
 import { Corpus } from "./corpus.js";
 import { byId } from "./dom.js";
+import { Comparison } from "./comparison.js";
 import { HeadMap } from "./headmap.js";
 import { Inspector } from "./inspector.js";
 import { makeCommands, Navigation } from "./navigation.js";
 import { formatState, Store } from "./state.js";
 import { Toolbar } from "./toolbar.js";
+import { CompareView } from "./views/compare.js";
 import { HeadView } from "./views/head.js";
 import { drawnAs, ModelView } from "./views/model.js";
 import { NeuronView } from "./views/neuron.js";
@@ -34,16 +36,18 @@ class Page {
     this.store = new Store((state) => void this.update(state));
     this.acts = new Navigation(this);
     const { acts, api } = this;
+    this.comparison = new Comparison(api, (name) => this.vaultNamed(name));
     this.corpus = new Corpus(byId("corpus"), api, acts);
-    this.headmap = new HeadMap(byId("headmap"), api, acts, async () => null);
+    this.headmap = new HeadMap(byId("headmap"), api, acts, (context, signal) => this.comparison.changes(context, signal));
     this.inspector = new Inspector(byId("inspector"), api, acts);
     this.toolbar = new Toolbar(byId("toolbar"), acts);
     this.views = {
       heads: new HeadView(byId("view-heads"), api, acts),
       model: new ModelView(byId("view-model"), api, acts),
       neuron: new NeuronView(byId("view-neuron"), api, acts),
+      compare: new CompareView(byId("view-compare"), api, acts, this.comparison),
     };
-    this.needs = { heads: HeadView.needs, model: ModelView.needs, neuron: NeuronView.needs };
+    this.needs = { heads: HeadView.needs, model: ModelView.needs, neuron: NeuronView.needs, compare: CompareView.needs };
     /** @type {Context | null} what is drawn; null while nothing is */
     this.context = null;
     /** @type {Vault | null} */
@@ -89,6 +93,14 @@ class Page {
     await this.update(this.store.state);
   }
 
+  /** @param {string} name @returns {Promise<Vault>} */
+  async vaultNamed(name) {
+    if (this.vault?.name === name) return this.vault;
+    const found = this.stores.find((store) => store.name === name);
+    if (!found) throw new ApiError(404, "not_found", `no vault is served under the name ${name}`);
+    return this.api.vault(found.url);
+  }
+
   /** @param {State} state @returns {Promise<Vault>} */
   async vaultOf(state) {
     const found = this.stores.find(({ name }) => name === state.store) ?? (state.store ? null : this.stores[0]);
@@ -125,7 +137,8 @@ class Page {
 
   /** @param {Vault} vault @param {State} state @param {AbortSignal} signal */
   async draw(vault, state, signal) {
-    const key = formatState({ ...state, locked: null, query: "", where: {}, sort: "", descending: false, cursor: null });
+    const pins = state.view === "compare" ? state.pins : [];
+    const key = formatState({ ...state, pins, locked: null, query: "", where: {}, sort: "", descending: false, cursor: null });
     const example = await this.api.example(vault, state.example, signal);
     const context = makeContext(state, vault, example);
     signal.throwIfAborted();
@@ -184,6 +197,17 @@ class Page {
     this.views[context.state.view].focus(focus, context.locked);
     clearTimeout(this.hovering);
     this.hovering = setTimeout(() => void this.inspect(context), HOVER_MS);
+  }
+
+  /**
+   * The example of an id in another vault, as a pin; null if it has none.
+   * @param {string} name @param {string} id
+   */
+  async findTwin(name, id) {
+    const vault = await this.vaultNamed(name);
+    const slice = { query: "", where: { id: [id] }, sort: "", descending: false };
+    const { rows } = await this.api.examples(vault, slice, { cursor: null, limit: 1 });
+    return rows.length ? `${name}~${rows[0].index}` : null;
   }
 
   /** Bring a token into sight. @param {Focus} focus */

@@ -12,6 +12,8 @@ import { drawnAs } from "./views/model.js";
  * @typedef {import("./context.js").Context} Context
  * @typedef {{store: import("./state.js").Store, context: Context | null,
  *   vault: import("./api.js").Vault | null, corpus: import("./corpus.js").Corpus,
+ *   stores: {name: string, title: string, url: string}[],
+ *   findTwin: (name: string, id: string) => Promise<string | null>,
  *   hover: (focus: Focus | null) => void, reveal: (focus: Focus) => void, toggleTheme: () => void}} Page
  */
 
@@ -82,6 +84,43 @@ export class Navigation {
     const has = pins.includes(pin);
     this.set({ pins: has ? pins.filter((one) => one !== pin) : [...pins, pin].slice(-MOST_PINS) }, { replace: true });
     this.say(has ? `Example ${pin} is no longer pinned` : `Example ${pin} is pinned: open another and press 4 to compare`);
+  }
+
+  /** @param {string} pin */
+  unpin(pin) {
+    this.set({ pins: this.page.store.state.pins.filter((one) => one !== pin) });
+  }
+
+  /** Make a pinned example of this vault the one that others are compared with. @param {string} pin */
+  swap(pin) {
+    const { pins, example } = this.page.store.state;
+    const index = Number(pin.split("~").at(-1));
+    this.set({ example: index, pins: pins.map((one) => (one === pin ? String(example) : one)), locked: null });
+  }
+
+  /** Compare with the next or previous example of the list. @param {1 | -1} by */
+  async pinNeighbour(by) {
+    const { vault, corpus, store, context } = this.page;
+    const { state } = store;
+    const change = vault && (await corpus.neighbour(vault, { ...state, example: Number(state.pins.at(-1) ?? state.example) || state.example }, by));
+    const pin = change?.example === undefined ? null : String(change.example);
+    if (!pin || state.pins.includes(pin)) this.say("There is no further example in the list");
+    else if (context) this.set({ pins: [...state.pins, pin].slice(-MOST_PINS) });
+  }
+
+  /** Compare with the example of the same id in another vault. @param {string} name */
+  async pinTwin(name) {
+    const { context, store } = this.page;
+    if (!context) return;
+    const pin = await this.page.findTwin(name, context.example.id);
+    const { pins } = store.state;
+    if (pin === null) this.say("That vault has no example of this id");
+    else if (!pins.includes(pin)) this.set({ pins: [...pins, pin].slice(-MOST_PINS) });
+  }
+
+  /** Vaults served besides the one that is open. */
+  otherStores() {
+    return this.page.stores.filter(({ name }) => name !== this.page.vault?.name);
   }
 
   /** @param {1 | -1} by */
@@ -235,6 +274,7 @@ export function makeCommands(page) {
     { keys: ["1"], title: "Heads: all heads of a layer", group: "Views", run: show("heads") },
     { keys: ["2"], title: "Model: all layers and heads", group: "Views", run: show("model") },
     { keys: ["3"], title: "Neuron: query and key of a head", group: "Views", run: show("neuron") },
+    { keys: ["4"], title: "Compare: this example beside others", group: "Views", run: show("compare") },
     { keys: ["j"], title: "Next layer", group: "Layers and heads", run: () => acts.stepLayer(1) },
     { keys: ["k"], title: "Previous layer", group: "Layers and heads", run: () => acts.stepLayer(-1) },
     { keys: ["l"], title: "Next head", group: "Layers and heads", run: () => acts.stepHead(1) },

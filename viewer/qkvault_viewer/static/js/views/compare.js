@@ -1,0 +1,183 @@
+/** The comparison: heads of one layer for several examples side by side, and what changed from A. */
+
+import { makeVerdict, nameLabel } from "../corpus.js";
+import { ComparePane } from "../comparepane.js";
+import { DifferencePanel } from "../differencepanel.js";
+import { findExtremes, subtract } from "../difference.js";
+import { el } from "../dom.js";
+import { plainText } from "../tokens.js";
+
+/**
+ * @typedef {import("../context.js").Context} Context
+ * @typedef {import("../comparison.js").Side} Side
+ * @typedef {import("../state.js").Focus} Focus
+ * @typedef {{hover: (focus: Focus | null) => void, pick: (focus: Focus) => void,
+ *   unpin: (pin: string) => void, swap: (pin: string) => void, pinNeighbour: (by: 1 | -1) => void,
+ *   pinTwin: (store: string) => void, otherStores: () => {name: string, title: string}[]}} Acts
+ */
+
+const LETTERS = "ABCDEFGHIJ";
+
+export class CompareView {
+  /** Arrays of the vault without which there is nothing to see. @type {readonly string[]} */
+  static needs = ["attention"];
+
+  /** @param {HTMLElement} root @param {import("../api.js").Api} api @param {Acts} acts @param {import("../comparison.js").Comparison} comparison */
+  constructor(root, api, acts, comparison) {
+    this.root = root;
+    this.api = api;
+    this.acts = acts;
+    this.comparison = comparison;
+    this.bar = el("div", { class: "compare-bar" });
+    this.grid = el("div", { class: "compare-grid" });
+    root.append(this.bar, this.grid);
+    /** @type {ComparePane[]} A first */
+    this.panes = [];
+    /** @type {(DifferencePanel)[]} */
+    this.panels = [];
+    /** @type {Side[]} */
+    this.sides = [];
+    /** @type {Focus | null} in tokens of A */
+    this.hovered = null;
+    this.key = "";
+  }
+
+  /** The columns that the page scrolls to a token in. */
+  get columns() {
+    return this.panes[0].columns;
+  }
+
+  /** @param {Context} context @param {AbortSignal} signal */
+  async show(context, signal) {
+    const sides = await this.comparison.sides(context, signal);
+    this.sides = sides;
+    this.build(sides.length);
+    this.fillBar(context, sides);
+    const replaced = (/** @type {"a" | "b"} */ end, /** @type {Side} */ { alignment }) =>
+      (alignment?.steps ?? []).filter((step) => step.replaced).map((step) => step[end]);
+    const drawn = [this.panes[0].show(context, null, sides.flatMap((side) => replaced("a", side)), signal)];
+    sides.forEach((side, n) => {
+      const pane = this.panes[n + 1];
+      if (side.context) drawn.push(pane.show(side.context, side.alignment, replaced("b", side), signal));
+      else pane.refuse(side.trouble);
+    });
+    await Promise.all([...drawn, this.showDifferences(context, signal)]);
+  }
+
+  /** Panes and panels for so many sides. @param {number} count */
+  build(count) {
+    const key = String(count);
+    this.root.classList.toggle("is-alone", count === 0);
+    if (this.key === key) return;
+    this.key = key;
+    this.panes = Array.from({ length: count + 1 }, (_, n) => new ComparePane(LETTERS[n], this.api, {
+      hover: (focus) => this.hoveredIn(n, focus),
+      pick: (focus) => this.pickedIn(n, focus),
+    }));
+    this.panels = Array.from({ length: count }, () => new DifferencePanel({ hover: (focus) => this.acts.hover(focus), pick: (focus) => this.acts.pick(focus) }));
+    this.grid.style.setProperty("--sides", String(count + 1));
+    this.grid.classList.toggle("is-pair", count === 1);
+    this.grid.replaceChildren(...this.panes.map((pane) => pane.element),
+      ...(count > 1 ? [this.makeKey()] : []), ...this.panels.map((panel) => panel.element));
+  }
+
+  /** What stands under A where there are several differences. */
+  makeKey() {
+    return el("div", { class: "compare-key" },
+      el("p", { text: "Each map is the example above it minus A." }),
+      el("p", {}, el("b", { class: "is-up", text: "Blue" }), " rose, ", el("b", { class: "is-down", text: "orange" }), " fell. One scale for all."),
+      el("p", { class: "hint", text: "Tokens are matched by a diff. A word put in another's place is written in blue letters; hatched rows have no partner." }));
+  }
+
+  /** @param {Context} context @param {AbortSignal} signal */
+  async showDifferences(context, signal) {
+    const ready = await Promise.all(this.sides.map(async (side) => {
+      if (!side.context || !side.alignment || side.unlike) return null;
+      const [a, b] = await Promise.all([this.comparison.weights(context, signal), this.comparison.weights(side.context, signal)]);
+      const { rows, columns } = this.comparison.shown(context, side.context, side.alignment.steps);
+      return { rows, columns, values: subtract(a, b, rows, columns), a, b, labelsA: context.labels, labelsB: side.context.labels };
+    }));
+    signal.throwIfAborted();
+    const largest = Math.max(1e-6, ...ready.map((one) => (one ? findExtremes(one.values).largest : 0)));
+    ready.forEach((one, n) => {
+      const name = LETTERS[n + 1];
+      if (one) this.panels[n].show({ ...one, largest, name });
+      else this.panels[n].refuse(name, this.sides[n].unlike ?? (this.sides[n].trouble || "One of them could not be read"));
+    });
+  }
+
+  /** @param {Context} context @param {Side[]} sides */
+  fillBar(context, sides) {
+    const { heads, layer, stack } = context;
+    const which = heads.length === stack.heads ? `mean of all ${stack.heads} heads`
+      : heads.length > 1 ? `mean of heads ${heads.join(", ")}` : `head ${heads[0]}`;
+    const ways = [
+      el("button", { type: "button", text: "＋ next", title: "Pin the next example of the list", onclick: () => this.acts.pinNeighbour(1) }),
+      ...this.acts.otherStores().map(({ name, title }) => el("button", {
+        type: "button", text: `＋ same in ${plainText(title)}`, title: "Pin the example of the same id in another vault", onclick: () => this.acts.pinTwin(name),
+      })),
+    ];
+    const about = sides.length
+      ? el("p", { class: "compare-about", text: `Difference: layer ${layer}, ${which}` })
+      : el("div", { class: "compare-start" },
+        el("h2", { text: "Compare this example with another" }),
+        el("p", { text: "Press ⇄ on an example of the list, or Space to pin the one that is open, then open others. The same example of another vault shows what fine-tuning changed." }));
+    this.bar.replaceChildren(about, el("div", { class: "compare-ways" }, ...ways));
+    [context, ...sides.map((side) => side.context)].forEach((one, n) => {
+      this.panes[n].head.replaceChildren(...this.makeHead(LETTERS[n], one, n ? sides[n - 1].pin : null, context));
+    });
+  }
+
+  /** @param {string} letter @param {Context | null} context @param {string | null} pin @param {Context} first */
+  makeHead(letter, context, pin, first) {
+    const nodes = [el("b", { class: "compare-letter", text: letter })];
+    if (context) {
+      const { example, vault } = context;
+      const where = vault.name === first.vault.name ? "" : `${vault.title} `;
+      nodes.push(el("bdi", { class: "compare-id", text: plainText(`${where}${example.id}`), title: plainText(example.text.join("\n")) }));
+      if (example.prediction !== null) nodes.push(el("span", { text: nameLabel(example.prediction, vault.label_names) }), makeVerdict(example.correct));
+      else if (example.label !== null) nodes.push(el("span", { text: `label ${nameLabel(example.label, vault.gold_names)}` }));
+    } else nodes.push(el("bdi", { class: "compare-id", text: pin ?? "" }));
+    if (pin !== null) {
+      nodes.push(el("span", { class: "spacer" }));
+      if (context?.vault.name === first.vault.name) {
+        nodes.push(el("button", { type: "button", class: "plain", text: "⇄", title: `Make ${letter} the one others are compared with`, "aria-label": `Swap A and ${letter}`, onclick: () => this.acts.swap(pin) }));
+      }
+      nodes.push(el("button", { type: "button", class: "plain", text: "✕", "aria-label": `Compare no longer with ${letter}`, onclick: () => this.acts.unpin(pin) }));
+    }
+    return nodes;
+  }
+
+  /** A token of a pane as A's; null where A has none. @param {number} pane @param {Focus | null} focus @returns {Focus | null} */
+  toFirst(pane, focus) {
+    if (!focus || pane === 0) return focus;
+    const token = this.sides[pane - 1]?.alignment?.ofB[focus.token] ?? -1;
+    return token < 0 ? null : { side: focus.side, token };
+  }
+
+  /** @param {number} pane @param {Focus | null} focus */
+  hoveredIn(pane, focus) {
+    const first = this.toFirst(pane, focus);
+    this.acts.hover(first);
+    if (focus && !first) this.panes[pane].focus(focus, null);
+  }
+
+  /** @param {number} pane @param {Focus} focus */
+  pickedIn(pane, focus) {
+    const first = this.toFirst(pane, focus);
+    if (first) this.acts.pick(first);
+  }
+
+  /** @param {Focus | null} focus @param {Focus | null} locked */
+  focus(focus, locked) {
+    this.panes.forEach((pane, n) => {
+      const map = (/** @type {Focus | null} */ one) => {
+        if (!one || n === 0) return one;
+        const token = this.sides[n - 1]?.alignment?.ofA[one.token] ?? -1;
+        return token < 0 ? null : { side: one.side, token };
+      };
+      pane.focus(map(focus), map(locked));
+    });
+    for (const panel of this.panels) panel.focus(locked ?? focus);
+  }
+}
