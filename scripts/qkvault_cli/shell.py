@@ -9,6 +9,9 @@ import click
 
 from qkvault import QKVaultError, ResourceError
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
+
 _OUT_OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.EROFS)
 
 
@@ -21,6 +24,9 @@ class Shell(click.Group):
             return super().invoke(ctx)
         except QKVaultError as error:
             fail(ctx, error)
+        except KeyboardInterrupt:
+            click.echo("\nstopped; run the same command again to go on", err=True)
+            ctx.exit(INTERRUPTED)
         except MemoryError:
             message = "out of memory; lower --batch-tokens or free some memory, then run it again"
             fail(ctx, ResourceError(message))

@@ -167,3 +167,15 @@ def test_a_damaged_vault_is_exit_code_3(model: Path, data: Path, tmp_path: Path)
     result = run("verify", out)
     assert result.exit_code == 3
     assert shard.parent.name in result.stdout
+
+
+def test_ctrl_c_says_how_to_go_on(
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("qkvault_extractor.extract", interrupt)
+    result = extract(model, data, tmp_path / "pairs.vault")
+    assert result.exit_code == 130
+    assert "again" in result.stderr
