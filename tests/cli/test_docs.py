@@ -36,5 +36,5 @@ def test_links_in_documents_lead_somewhere() -> None:
     for document in documents:
         text = document.read_text(encoding="utf-8")
         text = re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.DOTALL)
-        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
+        for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)\)", text):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
