@@ -10,5 +10,6 @@ from __future__ import annotations
 
 from .extract import extract
 from .options import ExtractOptions, ExtractReport, Progress
+from .repair import RepairReport, repair
 
-__all__ = ["ExtractOptions", "ExtractReport", "Progress", "extract"]
+__all__ = ["ExtractOptions", "ExtractReport", "Progress", "RepairReport", "extract", "repair"]

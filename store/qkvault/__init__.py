@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from .metrics import METRICS, TokenRoles, head_metrics, token_roles
     from .plan import VaultState
     from .precision import decode_attention, encode_attention, make_thumbnail
+    from .repairing import Diagnosis, diagnose
     from .scan import Scan, ScanBatch, ScanItem
     from .scores import bias_by_distance, derive_attention, derive_scores, visible_range
     from .selection import Selection
@@ -84,6 +85,8 @@ _HOMES = {
     "head_metrics": "metrics",
     "token_roles": "metrics",
     "VaultState": "plan",
+    "Diagnosis": "repairing",
+    "diagnose": "repairing",
     "decode_attention": "precision",
     "encode_attention": "precision",
     "make_thumbnail": "precision",
@@ -122,6 +125,7 @@ __all__ = [
     "ArrayName",
     "AttentionSource",
     "Damage",
+    "Diagnosis",
     "Example",
     "HeadArray",
     "InputError",
@@ -169,6 +173,7 @@ __all__ = [
     "decode_attention",
     "derive_attention",
     "derive_scores",
+    "diagnose",
     "encode_attention",
     "export",
     "head_metrics",

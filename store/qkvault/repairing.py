@@ -1,0 +1,195 @@
+"""Making a damaged vault whole: what it restores itself, what a model must run again, what is lost.
+
+Nothing of a vault changes but what is damaged, and wherever repairing stops, what is left can be
+gone on with. First the commit of each damaged unit goes, so that nothing of it can be read; then
+the manifest, which makes the vault an unfinished one and the units pending. They are then written
+as any other. Equal bytes give the commits, the manifest and the digest that there were before.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import disk
+from .claims import Claim
+from .commits import COMMITS, MANIFEST, MAX_MANIFEST_BYTES, commit_path, parse_manifest
+from .errors import InputError, UnitTaken, VaultError
+from .origins import model_heads
+from .restoring import restorable_metadata, write_metadata
+from .store import Store
+from .vault import Vault
+from .verification import verify, verify_units
+from .writer import VaultWriter
+
+if TYPE_CHECKING:
+    from .damages import Damage, VerifyReport
+    from .spec import Record, VaultSpec
+    from .verification import ProgressCall
+
+
+def diagnose(
+    path: Path | str, *, full: bool = False, progress: ProgressCall | None = None
+) -> Diagnosis:
+    """Verify a vault and tell what can be done about its damages. Nothing is written.
+
+    Args:
+        path: the vault, finished or not.
+        full: read and decode every byte, as :func:`qkvault.verify` does.
+        progress: called with (units done, units in all).
+
+    Raises:
+        InputError: an export; repair the vault and export again.
+        VaultError: there is no vault, or its plan, without which nothing can be told, is damaged.
+    """
+    folder = Path(path)
+    if disk.is_file(folder):
+        raise InputError(f"{folder} is an export; repair the vault and export it again")
+    report = verify(folder, full=full, progress=progress)
+    return Diagnosis(Store(folder, manifest=False), report)
+
+
+class Diagnosis:
+    """What is wrong with a vault, and the way back.
+
+    Attributes:
+        path: the vault's folder.
+        spec: what the vault keeps.
+        report: what verifying found.
+        units: numbers of the damaged and missing units, ascending.
+        lost: damages that neither the vault nor a model can undo.
+    """
+
+    def __init__(self, store: Store, report: VerifyReport) -> None:
+        self.path = store.path
+        self.report = report
+        self.spec: VaultSpec = store.plan.spec
+        self._store = store
+        self._vault = Vault.over(store)
+        self.units = tuple(sorted({unit for damage in report.damages for unit in damage.units}))
+        others = [damage for damage in report.damages if not damage.units]
+        self._restorable = restorable_metadata(
+            self.path, store.plan, [damage.path for damage in others]
+        )
+        undone = {MANIFEST, COMMITS, *self._restorable}
+        self.lost = tuple(damage for damage in others if damage.path not in undone)
+
+    def close(self) -> None:
+        """Let go of open files."""
+        self._store.close()
+
+    @property
+    def restorable(self) -> tuple[str, ...]:
+        """Damaged metadata that :meth:`restore` makes again of other metadata."""
+        return tuple(self._restorable)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the vault has to be finished (again): a unit or the manifest is damaged."""
+        return bool(self.units) or any(d.path == MANIFEST for d in self.report.damages)
+
+    @cached_property
+    def digest(self) -> str | None:
+        """The vault's digest by its manifest; None where that is missing or damaged."""
+        with suppress(VaultError):
+            data = disk.read_whole(self.path / MANIFEST, MAX_MANIFEST_BYTES)
+            return parse_manifest(data, self._store.plan, MANIFEST).hash
+        return None
+
+    @cached_property
+    def obstacle(self) -> str | None:
+        """Why the damaged units cannot be redone by the model; None where they can, or none is."""
+        if not self.units:
+            return None
+        heads = model_heads(self.spec)
+        if any(heads[s.name] != list(range(s.heads)) for s in self.spec.stacks):
+            return "it holds some heads of the model only; make it again with qkvault copy"
+        for unit in self.units:
+            try:
+                self.records(unit)
+                for array in self._store.bucket_arrays():
+                    self._store.array_meta(self._store.plan.unit_rows(unit)[0].length, array)
+            except VaultError as error:
+                return f"unit {unit} cannot be run again: {error}"
+        return None
+
+    def records(self, unit: int) -> list[Record]:
+        """Records of a unit's examples, by row.
+
+        Raises:
+            VaultError: one is damaged, or does not fit its place.
+        """
+        examples = self._vault.unit_examples(unit)
+        records = [self._vault.record(index) for index in examples.tolist()]
+        for index, record in zip(examples.tolist(), records, strict=True):
+            if len(record.tokens) != self._vault.lengths[index]:
+                raise VaultError(f"the record of example {index} has not as many tokens as said")
+        return records
+
+    def longest(self) -> Record:
+        """The record of the longest example; where it is damaged, of the next longest.
+
+        Raises:
+            VaultError: none can be read.
+        """
+        for index in np.argsort(-self._vault.lengths, kind="stable").tolist():
+            with suppress(VaultError):
+                return self._vault.record(index)
+        raise VaultError(f"{self.path} is damaged: no record of an example can be read")
+
+    def restore(self) -> None:
+        """Write :attr:`restorable` metadata anew. Diagnose again afterwards: it hid its arrays.
+
+        Raises:
+            ResourceError: the disk refuses.
+        """
+        write_metadata(self.path, self._restorable)
+
+    def withdraw(self) -> VaultWriter:
+        """Give up the damaged units and the manifest; the units are then pending.
+
+        Raises:
+            VaultError: the units could not be redone; nothing was touched.
+            ResourceError: the disk refuses.
+        """
+        if self.obstacle:
+            raise VaultError(f"{self.path} cannot be repaired: {self.obstacle}")
+        self._store.close()
+        with disk.writing(self.path):
+            (self.path / COMMITS).mkdir(exist_ok=True)
+        for unit in self.units:
+            _withdraw_commit(self.path, unit)
+        with disk.writing(self.path):
+            (self.path / MANIFEST).unlink(missing_ok=True)
+            disk.sync_folder(self.path)
+        return VaultWriter(self.path)
+
+    def check_again(self) -> tuple[Damage, ...]:
+        """What is wrong after repairing: all that the quick check sees, and every byte of the units
+        that were redone."""
+        found = verify(self.path).damages
+        told = {damage.path for damage in found}
+        redone = verify_units(self.path, self.units, full=True)
+        return (*found, *(damage for damage in redone if damage.path not in told))
+
+
+def _withdraw_commit(path: Path, unit: int) -> None:
+    """Take back a unit's commit, unless another process has redone the unit or is about to."""
+    file = path / commit_path(unit)
+    if disk.look_at(file, follow=False) is None:
+        return
+    try:
+        claim = Claim(path, unit)
+    except UnitTaken:
+        return
+    try:
+        if verify_units(path, [unit], full=True):
+            with disk.writing(file), suppress(FileNotFoundError):
+                file.rename(claim.folder / "damaged-commit")
+                disk.sync_folder(file.parent)
+    finally:
+        claim.release()

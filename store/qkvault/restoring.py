@@ -1,0 +1,84 @@
+"""Damaged ``zarr.json`` files, made again from the others: the root holds a copy of each.
+
+The plan names the digest of every one, so that what is made again is known to be what was lost.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any, Final
+
+from . import disk
+from .documents import MAX_DOCUMENT_BYTES, canonical_bytes, parse_json, sha256_hex
+from .errors import VaultError
+from .metadata import root_document
+from .spec import FORMAT_VERSION
+from .store import PLAN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from .plan import Plan
+
+_ROOT: Final = "zarr.json"
+
+
+def restorable_metadata(folder: Path, plan: Plan, damaged: Iterable[str]) -> dict[str, bytes]:
+    """The bytes of those damaged files that can be made again, by path."""
+    lost = [path for path in damaged if path in plan.metadata]
+    if not lost:
+        return {}
+    root = _read_sound(folder, plan, _ROOT)
+    made = _make_root(folder, plan) if root is None else _take_members(root, lost)
+    return {path: data for path, data in made.items() if sha256_hex(data) == plan.metadata[path]}
+
+
+def write_metadata(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Put files in the place of damaged ones.
+
+    Raises:
+        ResourceError: the disk refuses.
+    """
+    for path, data in files.items():
+        file = folder / path
+        temporary = file.with_name(f".{file.name}-{secrets.token_hex(4)}")
+        with disk.writing(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                disk.write_file(temporary, data)
+                temporary.replace(file)
+                disk.sync_folder(file.parent)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+
+def _read_sound(folder: Path, plan: Plan, path: str) -> bytes | None:
+    try:
+        data = disk.read_whole(folder / path, MAX_DOCUMENT_BYTES)
+    except VaultError:
+        return None
+    return data if sha256_hex(data) == plan.metadata[path] else None
+
+
+def _make_root(folder: Path, plan: Plan) -> dict[str, bytes]:
+    """The root's file of all the others; nothing if one of them is damaged too."""
+    members: dict[str, Any] = {}
+    for path in plan.metadata:
+        if path == _ROOT:
+            continue
+        data = _read_sound(folder, plan, path)
+        if data is None:
+            return {}
+        members[path.removesuffix(f"/{_ROOT}")] = parse_json(data, path)
+    return {_ROOT: root_document({"qkvault": {"format": FORMAT_VERSION, "plan": PLAN}}, members)}
+
+
+def _take_members(root: bytes, paths: Iterable[str]) -> dict[str, bytes]:
+    """Files of the root's copies of them."""
+    consolidated = parse_json(root, _ROOT).get("consolidated_metadata")
+    members = consolidated.get("metadata") if isinstance(consolidated, dict) else None
+    if not isinstance(members, dict):
+        return {}
+    kept = {path: members.get(path.removesuffix(f"/{_ROOT}")) for path in paths}
+    return {path: canonical_bytes(copy) for path, copy in kept.items() if isinstance(copy, dict)}
