@@ -74,7 +74,8 @@ def corpus_metric(
     chosen = chosen_stack(vault, stack)
     layers, one_layer = layer_places(chosen, layer)
     heads, one_head = head_places(chosen, head)
-    out = np.full((len(vault), len(layers), len(heads)), np.nan, np.float32)
+    # By the places, not by the plan, which may say any number.
+    out = np.full((len(vault.places), len(layers), len(heads)), np.nan, np.float32)
     for unit in vault.finished_units():
         bucket, start, stop = vault.store.plan.unit_rows(unit)
         examples = vault.unit_examples(unit)
