@@ -12,8 +12,18 @@ import numpy as np
 import pytest
 
 import qkvault
-from qkvault import ArrayName, Precision, Record, Stack, StackName, VaultSpec, VaultWriter
-from vaults import fill, make_record
+from qkvault import (
+    ArrayName,
+    AttentionSource,
+    Precision,
+    Record,
+    Stack,
+    StackName,
+    UnitBuffer,
+    VaultSpec,
+    VaultWriter,
+)
+from vaults import fill, forward, make_record, measure
 
 LENGTHS = (5, 7, 8, 11, 12, 14, 15, 16, 6, 13, 5, 9, 70, 66)
 """Tokens of each example: three buckets, the last with thumbnails smaller than the maps."""
@@ -33,6 +43,8 @@ class World:
     causal: bool = False
     arrays: tuple[ArrayName, ...] = ("attention", "query", "key", "value")
     lengths: Sequence[int] = LENGTHS
+    attention: AttentionSource = "stored"
+    metrics: bool = False
 
     @property
     def spec(self) -> VaultSpec:
@@ -47,6 +59,8 @@ class World:
             logits=2,
             label_names=("different", "same"),
             identity={"model": "stand-in", "stacks": list(self.stacks)},
+            attention=self.attention,
+            metrics=qkvault.METRICS if self.metrics else (),
         )
 
     @property
@@ -82,8 +96,25 @@ class World:
         """Fill and commit every pending unit."""
         for unit in writer.pending():
             buffer = writer.begin(unit)
-            fill(buffer, writer.spec, self.seed)
+            self.fill(writer, buffer)
             writer.commit(buffer)
+
+    def fill(self, writer: VaultWriter, buffer: UnitBuffer) -> None:
+        """Fill a unit with what the stand-in for the model gives."""
+        fill(buffer, writer.spec, self.seed)
+        if self.metrics:
+            measure(buffer, writer.spec, writer.records(buffer.unit), self.seed)
+        if self.attention == "stored":
+            return
+        for stack in writer.spec.stacks:
+            target = buffer.arrays[f"{stack.name}/thumbnail"]
+            for row, (index, length) in enumerate(
+                zip(buffer.unit.examples, buffer.unit.lengths, strict=True)
+            ):
+                made = forward(int(index), int(length), stack, self.precision, self.seed)
+                thumbnail = qkvault.make_thumbnail(made["attention"])
+                side = thumbnail.shape[-1]
+                target[row, :, :, :side, :side] = thumbnail
 
 
 @pytest.fixture(autouse=True)
@@ -120,13 +151,24 @@ def reads(vault: qkvault.Vault, count: int) -> Iterator[tuple[str, Callable[[], 
     yield "search", lambda: [row["id"] for row in vault.table.rows("rain", limit=count).rows]
     yield "select", lambda: [example.index for example in vault.select(label=1)]
     for stack in vault.spec.stacks:
-        for name in (*vault.spec.arrays, "thumbnail"):
+        for name in readable(vault.spec):
             yield (
                 f"scan {stack.name}/{name}",
                 lambda stack=stack, name=name: _scanned(vault, stack.name, name),
             )
+        for name in vault.spec.metrics[:2]:
+            yield (
+                f"metrics {stack.name}/{name}",
+                lambda stack=stack, name=name: vault.metrics(name, layer=0, stack=stack.name),
+            )
     for index in range(count):
         yield from _example_reads(vault, index)
+
+
+def readable(spec: VaultSpec) -> list[str]:
+    """Names of the arrays that can be read of a stack."""
+    derived = spec.attention == "derived"
+    return [*(["attention"] if derived else []), *spec.arrays, "thumbnail"]
 
 
 def _scanned(vault: qkvault.Vault, stack: str, name: Any) -> Any:
@@ -143,7 +185,12 @@ def _example_reads(vault: qkvault.Vault, index: int) -> Iterator[tuple[str, Call
     yield f"[{index}].logits", lambda: vault[index].logits
     yield f"[{index}].prediction", lambda: vault[index].prediction
     for stack in vault.spec.stacks:
-        for name in (*vault.spec.arrays, "thumbnail"):
+        for name in vault.spec.metrics:
+            yield (
+                f"[{index}].{stack.name}.metrics {name}",
+                lambda stack=stack, name=name: vault[index].stack(stack.name).metrics[name],
+            )
+        for name in readable(vault.spec):
 
             def array(stack: Stack = stack, name: str = name) -> qkvault.HeadArray:
                 found: qkvault.HeadArray = getattr(vault[index].stack(stack.name), name)

@@ -29,8 +29,18 @@ import qkvault
 
 __all__ = ["small_units"]
 
-WORLD = World(lengths=(5, 9, 8, 3))
-COUNT = len(WORLD.lengths)
+WORLDS = (
+    World(lengths=(5, 9, 8, 3)),
+    World(
+        attention="derived",
+        arrays=("query", "key"),
+        metrics=True,
+        stacks=("decoder",),
+        causal=True,
+        lengths=(9, 5, 3, 8),
+    ),
+)
+COUNT = 4
 ROUND_SECONDS = 5.0
 COLUMNS = ("place", "offset", "id_hash", "id_row")
 
@@ -235,12 +245,13 @@ def _fuzz_for(pristine: Path, work: Path, seconds: float, first: int) -> dict[st
     return {"words": dict(words), "failures": failures, "rounds": seed - first}
 
 
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=WORLDS, ids=["stored", "derived"])
+def pristine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("vaults")
     with pytest.MonkeyPatch.context() as monkeypatch:
         make_units_small(monkeypatch, folder)
-        return WORLD.write(folder / "v")
+        world: World = request.param
+        return world.write(folder / "v")
 
 
 def _fuzz(pristine: Path, work: Path, seconds: float, first: int) -> dict[str, Any]:
@@ -253,8 +264,8 @@ def _fuzz(pristine: Path, work: Path, seconds: float, first: int) -> dict[str, A
     return told
 
 
-def test_three_seconds_of_fuzz(pristine: Path, tmp_path: Path) -> None:
-    _fuzz(pristine, tmp_path / "w", 3.0, 0)
+def test_seconds_of_fuzz(pristine: Path, tmp_path: Path) -> None:
+    _fuzz(pristine, tmp_path / "w", 2.0, 0)
 
 
 @pytest.mark.slow
