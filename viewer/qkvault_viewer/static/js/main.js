@@ -13,6 +13,7 @@ import { HeadMap } from "./headmap.js";
 import { Inspector } from "./inspector.js";
 import { makeCommands, Navigation } from "./navigation.js";
 import { formatState, Store } from "./state.js";
+import { TakeAway } from "./takeaway.js";
 import { Toolbar } from "./toolbar.js";
 import { CompareView } from "./views/compare.js";
 import { HeadView } from "./views/head.js";
@@ -48,6 +49,11 @@ class Page {
       compare: new CompareView(byId("view-compare"), api, acts, this.comparison),
     };
     this.needs = { heads: HeadView.needs, model: ModelView.needs, neuron: NeuronView.needs, compare: CompareView.needs };
+    this.takeAway = new TakeAway({
+      at: () => this.context,
+      sourceOf: (view) => /** @type {any} */ (this.views)[view]?.figure ? /** @type {any} */ (this.views)[view] : null,
+      say: acts.say,
+    });
     /** @type {Context | null} what is drawn; null while nothing is */
     this.context = null;
     /** @type {Vault | null} */

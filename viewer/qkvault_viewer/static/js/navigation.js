@@ -285,6 +285,7 @@ export function makeCommands(page) {
     { keys: [".", "n"], title: "Next example of the list", group: "Examples", run: () => void acts.step(1) },
     { keys: [",", "p"], title: "Previous example of the list", group: "Examples", run: () => void acts.step(-1) },
     { keys: ["/"], title: "Search the texts", group: "Examples", run: () => acts.focusSearch() },
+    { keys: ["e"], title: "Take this view away", group: "Page", run: () => page.takeAway.toggle() },
     { keys: ["Escape"], title: "Let go, close", group: "Page", run: () => acts.back() },
     { keys: ["t"], title: "Dark or light", group: "Page", run: () => page.toggleTheme() },
     { keys: ["?"], title: "This list", group: "Page", run: () => help.showModal() },

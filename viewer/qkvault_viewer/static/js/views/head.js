@@ -6,6 +6,7 @@ import { LineLayer } from "../linelayer.js";
 import { MatrixPanels } from "../matrixpanels.js";
 import { Minimap, MINIMAP_WIDTH } from "../minimap.js";
 import { drawShare, isPlain, readMap } from "../reading.js";
+import { linesFigure, matrixFigure, weightNumbers } from "../taken.js";
 import { formatCount, formatWeight, headColour } from "../scale.js";
 import { WEIGHT_OF_CODE } from "../wire.js";
 
@@ -156,5 +157,16 @@ export class HeadView {
     this.layer.drawFocus(this.focused);
     this.minimap.mark(this.focused);
     void this.layer.drawInSight();
+  }
+
+  /** @param {Context} context @returns {import("../svgfigure.js").Figure} */
+  figure(context) {
+    const drawing = /** @type {Drawing} */ (this.drawing);
+    return this.panels.element.hidden ? linesFigure(context, drawing, context.heads) : matrixFigure(context, drawing);
+  }
+
+  /** @param {Context} context */
+  numbers(context) {
+    return weightNumbers(this.api, context, context.heads);
   }
 }

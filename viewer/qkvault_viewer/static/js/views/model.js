@@ -4,6 +4,7 @@ import { breathe, el, isDark, sizeCanvas, themeColour } from "../dom.js";
 import { Enlarged } from "../enlarged.js";
 import { clearField, createField, settle, splatMap, toneMap } from "../lines.js";
 import { binTokens, paintMatrix } from "../matrix.js";
+import { linesFigure, rasterFigure, thumbnailNumbers, weightNumbers } from "../taken.js";
 import { contrastFor, css, layerColour, ramp } from "../scale.js";
 
 /**
@@ -261,5 +262,18 @@ export class ModelView {
   /** @param {Focus | null} focus @param {Focus | null} locked */
   focus(focus, locked) {
     this.enlarged.focus(focus, locked);
+  }
+
+  /** The enlarged head, or all of them. @param {Context} context @returns {import("../svgfigure.js").Figure} */
+  figure(context) {
+    const { drawing } = this.enlarged.layer;
+    return context.state.enlarged && drawing ? linesFigure(context, drawing, [context.head])
+      : rasterFigure(this.canvas, null, context, null);
+  }
+
+  /** @param {Context} context */
+  async numbers(context) {
+    if (context.state.enlarged) return weightNumbers(this.api, context, [context.head]);
+    return thumbnailNumbers(context, /** @type {Uint8Array} */ (this.codes), /** @type {number} */ (this.side));
   }
 }

@@ -5,6 +5,7 @@ import { el, themeColour } from "../dom.js";
 import { LineLayer } from "../linelayer.js";
 import { select } from "../neuroncells.js";
 import { NeuronColumns } from "../neuroncolumns.js";
+import { linesFigure, rasterFigure, weightNumbers } from "../taken.js";
 import { describeTerms, termsOf } from "../scoreterms.js";
 
 /**
@@ -165,5 +166,31 @@ export class NeuronView {
       this.layer.drawFocus(this.focused);
       void this.layer.drawInSight();
     }
+  }
+
+  /** @param {Context} context @returns {import("../svgfigure.js").Figure} */
+  figure(context) {
+    const { drawing } = this.layer;
+    return !context.state.expanded && drawing ? linesFigure(context, drawing, [context.head])
+      : rasterFigure(this.columns.overlay, this.columns, context, this.opened.heading);
+  }
+
+  /** Of the query in the columns, all its numbers; else the weights. @param {Context} context @returns {Promise<import("../takeaway.js").Numbers>} */
+  async numbers(context) {
+    const { selected, contribution } = this.opened;
+    if (!context.state.expanded || !selected) {
+      if (!("attention" in context.vault.arrays)) throw new Error("Choose a token first: the vault keeps no attention.");
+      return weightNumbers(this.api, context, [context.head]);
+    }
+    const { token, scaled, scores, weights } = selected;
+    const of = (/** @type {ArrayLike<number> | null | undefined} */ values, /** @type {number} */ key) =>
+      (values && !Number.isNaN(values[key]) ? values[key] : "");
+    return {
+      names: ["layer", "head", "query", "query_token", "key", "key_token", "scaled_product", "score", "softmax", "contribution_norm"],
+      rows: context.columns.map((key) => [
+        context.layer, context.head, token, context.labels[token].text, key, context.labels[key].text,
+        of(scaled, key), of(scores, key), of(weights, key), of(contribution?.norms, key),
+      ]),
+    };
   }
 }

@@ -1,0 +1,148 @@
+/** What each view gives away: its figure, and the numbers it shows. */
+
+import { el, isDark } from "./dom.js";
+import { paintMatrix } from "./matrix.js";
+import { contrastFor, ramp } from "./scale.js";
+import { isPlain } from "./reading.js";
+import { loadNumbers } from "./numbers.js";
+import { MOST_CELLS } from "./svgfigure.js";
+import { WEIGHT_OF_CODE } from "./wire.js";
+
+/**
+ * @typedef {import("./context.js").Context} Context
+ * @typedef {import("./svgfigure.js").Figure} Figure
+ * @typedef {import("./svgfigure.js").FigureMap} FigureMap
+ * @typedef {import("./linelayer.js").Drawing} Drawing
+ * @typedef {import("./takeaway.js").Numbers} Numbers
+ * @typedef {import("./api.js").Api} Api
+ */
+
+const MOST_ROWS = 2_000_000;
+const WEIGHTS = ["layer", "head", "query", "query_token", "key", "key_token", "weight"];
+
+/** @param {Context} context @param {Drawing} drawing @param {(string | number)[]} names of the maps @returns {Figure} */
+export function linesFigure({ labels }, { maps, rows, columns, least = 1 }, names) {
+  return { type: "lines", maps: maps.map((map, n) => ({ ...map, name: String(names[n]) })), rows, columns, labels, least };
+}
+
+/** @param {Context} context @param {Drawing} drawing @returns {Figure} */
+export function matrixFigure({ labels, heads }, { maps, rows, columns, least = 1 }) {
+  const contrast = contrastFor(rows.length);
+  const large = maps.length * rows.length * columns.length > MOST_CELLS;
+  return {
+    type: "matrix",
+    maps: maps.map((map, n) => ({ ...map, name: String(heads[n]), href: large ? paintTile(map, rows, columns, contrast, least) : undefined })),
+    rows, columns, labels, least, contrast,
+  };
+}
+
+/** @param {Drawing["maps"][0]} map @param {number[]} rows @param {number[]} columns @param {number} contrast @param {number} least */
+function paintTile({ codes, offset, stride, colour }, rows, columns, contrast, least) {
+  const canvas = el("canvas");
+  canvas.width = columns.length;
+  canvas.height = rows.length;
+  const table = ramp(isDark() ? [30, 32, 36] : [243, 243, 240], colour, contrast);
+  table.fill(table[0], 0, Math.min(256, least));
+  const pixels = paintMatrix(codes, offset, stride, rows, columns, table);
+  canvas.getContext("2d")?.putImageData(new ImageData(pixels, columns.length, rows.length), 0, 0);
+  return canvas.toDataURL("image/png");
+}
+
+/**
+ * A canvas as it is, with the tokens in sight beside it.
+ * @param {HTMLCanvasElement} canvas
+ * @param {import("./columns.js").TokenColumns | null} columns
+ * @param {Context} context
+ * @param {HTMLElement | null} heading its titles, above
+ * @returns {Figure}
+ */
+export function rasterFigure(canvas, columns, context, heading) {
+  const top = heading ? 22 : 0;
+  const [width, height] = [canvas.clientWidth, canvas.clientHeight];
+  const whole = el("canvas");
+  const density = canvas.width / Math.max(1, width);
+  whole.width = canvas.width;
+  whole.height = canvas.height + Math.round(top * density);
+  whole.getContext("2d")?.drawImage(canvas, 0, Math.round(top * density));
+  /** @type {import("./svgfigure.js").FigureText[]} */
+  const texts = [];
+  for (const title of heading?.children ?? []) {
+    const { offsetLeft, offsetWidth } = /** @type {HTMLElement} */ (title);
+    texts.push({ x: offsetLeft + offsetWidth / 2, y: 13, anchor: "middle", text: title.textContent ?? "" });
+  }
+  if (columns) {
+    const place = (/** @type {number[]} */ tokens, /** @type {boolean} */ left) => tokens.forEach((token, at) => {
+      const y = columns.centre(at) - columns.element.scrollTop;
+      if (y < 4 || y > height - 4) return;
+      const wide = columns.tokens?.tokenWidth ?? 0;
+      texts.push({ x: left ? wide - 9 : width - wide + 9, y: y + top + 4, anchor: left ? "end" : "start", text: context.labels[token].text.slice(0, 24) });
+    });
+    place(context.rows, true);
+    place(context.columns, false);
+  }
+  return { type: "raster", href: whole.toDataURL("image/png"), width, height: height + top, texts };
+}
+
+/**
+ * Exact weights: of the token kept, or of all tokens shown.
+ * @param {Api} api
+ * @param {Context} context
+ * @param {number[]} heads
+ * @returns {Promise<Numbers>}
+ */
+export async function weightNumbers(api, context, heads) {
+  const { labels, layer, locked, rows, columns, example, reading, stack, vault } = context;
+  const { length } = example;
+  /** @type {(string | number)[][]} */
+  const lines = [];
+  const add = (/** @type {number} */ head, /** @type {number} */ query, /** @type {number} */ key, /** @type {number} */ weight) =>
+    lines.push([layer, head, query, labels[query].text, key, labels[key].text, weight]);
+  if (locked) {
+    const weights = await loadNumbers(api, context, locked, heads);
+    for (const head of heads) {
+      if (locked.side === "left") for (const key of columns) add(head, locked.token, key, weights[head * length + key]);
+      else for (const query of rows) add(head, query, locked.token, weights[head * length + query]);
+    }
+    return { names: WEIGHTS, rows: lines };
+  }
+  if (heads.length * rows.length * columns.length > MOST_ROWS) {
+    throw new Error("That would be more than 2,000,000 rows: keep a token, or choose fewer heads.");
+  }
+  if (!isPlain(reading)) {
+    for (const query of rows) {
+      const weights = await loadNumbers(api, context, { side: "left", token: query }, heads);
+      for (const head of heads) for (const key of columns) add(head, query, key, weights[head * length + key]);
+    }
+    return { names: WEIGHTS, rows: lines };
+  }
+  for (const head of heads) {
+    const [frame] = await api.frames(vault, example.index, `attention/${stack.name}/${layer}/${head}?as=f32`);
+    for (const query of rows) for (const key of columns) add(head, query, key, frame.data[query * length + key]);
+  }
+  return { names: WEIGHTS, rows: lines };
+}
+
+/**
+ * The model view's pictures as numbers: to the 8 bits that they are kept with.
+ * @param {Context} context
+ * @param {Uint8Array} codes (layer, head, row bin, column bin)
+ * @param {number} side bins
+ * @returns {Numbers}
+ */
+export function thumbnailNumbers({ stack }, codes, side) {
+  /** @type {(string | number)[][]} */
+  const rows = [];
+  let at = 0;
+  for (const layer of stack.layers) {
+    for (let head = 0; head < stack.heads; head += 1) {
+      for (let query = 0; query < side; query += 1) {
+        for (let key = 0; key < side; key += 1) {
+          rows.push([layer, head, query, key, Number(WEIGHT_OF_CODE[codes[at]].toFixed(5))]);
+          at += 1;
+        }
+      }
+    }
+  }
+  return { names: ["layer", "head", "query_bin", "key_bin", "weight_8bit"], rows };
+}
+
