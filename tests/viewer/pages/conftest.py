@@ -141,6 +141,29 @@ def make_terms(path: Path) -> Path:
     return path
 
 
+def make_families(path: Path) -> Path:
+    """Pairs of which some differ in one word, and say so by their ids."""
+    spec = VaultSpec(
+        stacks=(Stack("encoder", (0, 1), 2, 2, 4, 4, False, (0.5, 0.5)),),
+        arrays=("attention",),
+        precision="uint16",
+        logits=0,
+        label_names=(),
+        identity={"model": "random"},
+        provenance={},
+    )
+    random = np.random.default_rng(0)
+    names = ["cat-mat", "eminem-sick", "eminem-terrific", "eminem-available", "plain"]
+    records = [replace(make_record(n, 14, random=random), id=name) for n, name in enumerate(names)]
+    with qkvault.create(path, spec, records) as writer:
+        for unit in writer.pending():
+            buffer = writer.begin(unit)
+            fill(buffer, spec)
+            writer.commit(buffer)
+        writer.finish()
+    return path
+
+
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Vaults by what they are for: pairs, causal, long, hostile, bare."""
@@ -153,6 +176,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_vault(folder / "long", lengths=[300], layers=1, heads=48, head_dim=16)
     make_vault(folder / "bare", lengths=[14] * 2, arrays=("attention",))
     make_vault(folder / "blind", lengths=[14] * 2, arrays=("query", "key"))
+    make_families(folder / "families")
     make_vault(folder / "single", lengths=[9, 12], pairs=False, metrics=True)
     make_vault(folder / "tuned", **like_pairs, seed=4, metrics=True)
     make_hostile(folder / "hostile")
@@ -164,7 +188,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def site(folder: Path) -> Iterator[str]:
     names = ["pairs", "causal", "long", "bare", "blind", "hostile", "pieces", "terms"]
-    names += ["single", "tuned"]
+    names += ["single", "tuned", "families"]
     server = make_server([folder / name for name in names])
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -10,6 +10,9 @@
 /** Cells of the diff's table; longer texts are compared in place between their common ends. */
 const MOST_CELLS = 4 << 20;
 
+/** Longer stretches are other text, not other words for the same. */
+const MOST_REPLACED = 3;
+
 /**
  * Lengths of the longest common subsequences of the ends of a and b.
  * @param {readonly string[]} a @param {readonly string[]} b
@@ -50,13 +53,13 @@ function commonPairs(a, b) {
 }
 
 /**
- * Tokens between two pairs of equal ones: as many on either side replace each other one by one,
+ * Tokens between two pairs of equal ones: as many on either side, if few, replace each other one by one,
  * otherwise they are on their own.
  * @param {Step[]} steps @param {[number, number]} from @param {[number, number]} to half-open, (A, B)
  */
 function fillGap(steps, from, to) {
   const [countA, countB] = [to[0] - from[0], to[1] - from[1]];
-  if (countA === countB) {
+  if (countA === countB && countA <= MOST_REPLACED) {
     for (let n = 0; n < countA; n += 1) steps.push({ a: from[0] + n, b: from[1] + n, replaced: true });
     return;
   }

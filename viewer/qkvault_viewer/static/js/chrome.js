@@ -3,6 +3,7 @@
 import { ApiError } from "./api.js";
 import { makeVerdict, nameLabel } from "./corpus.js";
 import { byId, el } from "./dom.js";
+import { remember } from "./remembered.js";
 import { formatCount } from "./scale.js";
 import { isNarrowed } from "./slice.js";
 import { plainText } from "./tokens.js";
@@ -19,7 +20,7 @@ const THEME_KEY = "qkvault-theme";
 export function switchTheme() {
   const { dataset } = document.documentElement;
   dataset.theme = dataset.theme === "dark" ? "light" : "dark";
-  localStorage.setItem(THEME_KEY, dataset.theme);
+  remember(THEME_KEY, dataset.theme);
 }
 
 /** @param {readonly {name: string, title: string}[]} stores @param {(name: string) => void} choose */

@@ -15,12 +15,11 @@ function isTyping(event) {
 
 /**
  * @param {readonly Command[]} commands
- * @param {HTMLDialogElement} help
  */
-export function listen(commands, help) {
+export function listen(commands) {
   const byKey = new Map(commands.flatMap((command) => command.keys.map((key) => [key, command])));
   addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || help.open) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
     if (isTyping(event)) {
       if (event.key === "Escape") /** @type {HTMLElement} */ (event.target).blur();
       return;

@@ -205,6 +205,13 @@ export class Corpus {
     }, ...row.text.map((text) => el("bdi", { class: "row-text", text: plainText(text) })), facts);
   }
 
+  /** The examples after and before this one, as far as the page shows them. @param {number} example @returns {Row[]} */
+  near(example) {
+    const rows = this.page?.rows ?? [];
+    const at = rows.findIndex(({ index }) => index === example);
+    return at < 0 ? [] : [rows[at + 1], rows[at - 1]].filter((row) => row !== undefined);
+  }
+
   /** The value that the list is sorted by. @param {string} title @param {string} value */
   makeSorted(title, value) {
     return el("span", { class: "row-sorted", title }, el("bdi", { text: value }));

@@ -72,10 +72,10 @@ export class DifferencePanel {
     this.difference = difference;
     this.title.textContent = `${difference.name} − A`;
     this.body.replaceChildren(this.canvas);
+    this.summary.textContent = this.summarize();
     this.fit();
     this.picture = this.paint();
     this.fillLegend();
-    this.summary.textContent = this.summarize();
     this.canvas.setAttribute("aria-label", `Difference map. ${this.summary.textContent}`);
     this.readout.textContent = "";
     this.draw();

@@ -11,7 +11,10 @@ import { byId } from "./dom.js";
 import { Comparison } from "./comparison.js";
 import { HeadMap } from "./headmap.js";
 import { Inspector } from "./inspector.js";
-import { makeCommands, Navigation } from "./navigation.js";
+import { Hints } from "./hints.js";
+import { makeCommands, makePlaces, makeSupply, Navigation } from "./navigation.js";
+import { Palette } from "./palette.js";
+import { Prefetch } from "./prefetch.js";
 import { formatState, Store } from "./state.js";
 import { TakeAway } from "./takeaway.js";
 import { Toolbar } from "./toolbar.js";
@@ -41,6 +44,8 @@ class Page {
     this.corpus = new Corpus(byId("corpus"), api, acts);
     this.headmap = new HeadMap(byId("headmap"), api, acts, (context, signal) => this.comparison.changes(context, signal));
     this.inspector = new Inspector(byId("inspector"), api, acts);
+    this.prefetch = new Prefetch(api);
+    this.hints = new Hints(api, { compare: (first, others) => acts.compare(first, others), showKeys: () => /** @type {HTMLDialogElement} */ (byId("help")).showModal() });
     this.toolbar = new Toolbar(byId("toolbar"), acts);
     this.views = {
       heads: new HeadView(byId("view-heads"), api, acts),
@@ -72,7 +77,8 @@ class Page {
     const commands = makeCommands(this);
     const help = /** @type {HTMLDialogElement} */ (byId("help"));
     fillHelp(help, commands);
-    listen(commands, help);
+    listen(commands);
+    this.palette = new Palette(/** @type {HTMLDialogElement} */ (byId("palette")), () => [...commands, ...makePlaces(this)], makeSupply(this));
     this.acts.wire();
     try {
       this.stores = (await this.api.stores()).stores;
@@ -132,7 +138,9 @@ class Page {
       list.catch(() => {});
       await this.draw(vault, state, signal);
       await list;
-      if (!signal.aborted) this.settle(state);
+      if (signal.aborted) return;
+      this.settle(state);
+      this.lookAhead(signal);
     } catch (error) {
       if (!signal.aborted && !isAbort(error)) await this.fail(error, state);
     } finally {
@@ -166,6 +174,13 @@ class Page {
     }
     this.context = context;
     await this.showFocus(context);
+  }
+
+  /** What can wait until the picture stands. @param {AbortSignal} signal */
+  lookAhead(signal) {
+    if (!this.context) return;
+    void this.hints.show(this.context, signal);
+    void this.prefetch.run(this.context, this.corpus.near(this.context.example.index), signal);
   }
 
   /** Say that the picture is whole: browser tests and screenshots wait for it. @param {State} state */

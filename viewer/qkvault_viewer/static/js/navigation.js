@@ -2,7 +2,10 @@
 
 import { FILTERS, placeState } from "./context.js";
 import { byId } from "./dom.js";
+import { metricTitle } from "./metrics.js";
+import { metricColumn } from "./slice.js";
 import { MOST_PINS } from "./state.js";
+import { plainText } from "./tokens.js";
 import { drawnAs } from "./views/model.js";
 
 /**
@@ -12,6 +15,7 @@ import { drawnAs } from "./views/model.js";
  * @typedef {import("./context.js").Context} Context
  * @typedef {{store: import("./state.js").Store, context: Context | null,
  *   vault: import("./api.js").Vault | null, corpus: import("./corpus.js").Corpus,
+ *   palette: import("./palette.js").Palette,
  *   stores: {name: string, title: string, url: string}[],
  *   findTwin: (name: string, id: string) => Promise<string | null>,
  *   hover: (focus: Focus | null) => void, reveal: (focus: Focus) => void, toggleTheme: () => void}} Page
@@ -84,6 +88,11 @@ export class Navigation {
     const has = pins.includes(pin);
     this.set({ pins: has ? pins.filter((one) => one !== pin) : [...pins, pin].slice(-MOST_PINS) }, { replace: true });
     this.say(has ? `Example ${pin} is no longer pinned` : `Example ${pin} is pinned: open another and press 4 to compare`);
+  }
+
+  /** @param {number} first @param {number[]} others examples of this vault */
+  compare(first, others) {
+    this.set({ example: first, pins: others.map(String).slice(0, MOST_PINS), view: "compare", locked: null });
   }
 
   /** @param {string} pin */
@@ -244,6 +253,7 @@ export class Navigation {
     const help = /** @type {HTMLDialogElement} */ (byId("help"));
     byId("previous").addEventListener("click", () => this.step(-1));
     byId("next").addEventListener("click", () => this.step(1));
+    byId("palette-open").addEventListener("click", () => this.page.palette.open());
     byId("theme").addEventListener("click", () => this.page.toggleTheme());
     byId("help-open").addEventListener("click", () => help.showModal());
     byId("corpus-toggle").addEventListener("click", () => this.toggleCorpus());
@@ -263,7 +273,7 @@ export class Navigation {
 }
 
 /**
- * @param {Page & {acts: Navigation}} page
+ * @param {Page & {acts: Navigation, takeAway: import("./takeaway.js").TakeAway}} page
  * @returns {import("./commands.js").Command[]}
  */
 export function makeCommands(page) {
@@ -287,7 +297,46 @@ export function makeCommands(page) {
     { keys: ["/"], title: "Search the texts", group: "Examples", run: () => acts.focusSearch() },
     { keys: ["e"], title: "Take this view away", group: "Page", run: () => page.takeAway.toggle() },
     { keys: ["Escape"], title: "Let go, close", group: "Page", run: () => acts.back() },
+    { keys: [">"], title: "All commands ( Ctrl K or ⌘ K )", group: "Page", run: () => page.palette.open() },
     { keys: ["t"], title: "Dark or light", group: "Page", run: () => page.toggleTheme() },
     { keys: ["?"], title: "This list", group: "Page", run: () => help.showModal() },
   ];
+}
+
+/**
+ * What the palette offers besides the commands: places to go.
+ * @param {Page & {acts: Navigation, takeAway: import("./takeaway.js").TakeAway}} page
+ * @returns {import("./palette.js").Entry[]}
+ */
+export function makePlaces({ acts, vault, stores, store }) {
+  if (!vault) return [];
+  const place = placeState(store.state, vault);
+  const firstStack = vault.stacks[0].name;
+  const sorts = vault.metrics.map((metric) => {
+    const name = metricColumn({ stack: place.stack.name, metric, layer: place.layer, head: place.head }, firstStack);
+    return { title: `Sort by ${metricTitle(metric)} of layer ${place.layer} head ${place.head}`, group: "Examples", run: () => acts.order(name, true) };
+  });
+  const colours = ["", ...vault.metrics].map((metric) => ({
+    title: `Colour the head map by ${metric ? metricTitle(metric) : "pictures"}`, group: "Head map", run: () => acts.setMetric(metric),
+  }));
+  const layers = place.stack.layers.map((layer) => ({ title: `Layer ${layer}`, group: "Layers and heads", run: () => acts.setLayer(layer) }));
+  const vaults = stores.filter(({ name }) => name !== vault.name)
+    .map(({ name, title }) => ({ title: `Open the vault ${plainText(title)}`, group: "Vaults", run: () => acts.openStore(name) }));
+  const slices = [{ title: "Clear search, filters and order", group: "Examples", run: acts.clear }];
+  return [...vaults, ...slices, ...layers, ...colours, ...sorts];
+}
+
+/**
+ * @param {Page & {acts: Navigation, takeAway: import("./takeaway.js").TakeAway}} page
+ * @returns {import("./palette.js").Supply}
+ */
+export function makeSupply(page) {
+  return (typed) => {
+    if (!typed || !page.vault) return [];
+    const { acts } = page;
+    const index = /^#?\d{1,9}$/.test(typed) ? Number(typed.replace("#", "")) : -1;
+    const jump = index >= 0 && index < page.vault.examples
+      ? [{ title: `Example ${index}`, group: "Go to", run: () => acts.open(index) }] : [];
+    return [...jump, { title: `Search the texts for “${plainText(typed)}”`, group: "Examples", run: () => acts.search(typed) }];
+  };
 }
