@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -299,6 +300,33 @@ class Example:
         from .labelled import to_xarray
 
         return to_xarray(self, layers, heads, arrays, stack)
+
+    def view(self, height: int = 760, **state: str | int) -> Any:
+        """The live viewer in a notebook's cell, opened at this example.
+
+        Args:
+            height: of the frame, in pixels.
+            state: what else the page is to show, such as ``view="neuron"``, ``layer=3``.
+
+        Raises:
+            InputError: the viewer is not installed.
+        """
+        notebook = _notebook()
+        if notebook is None:
+            raise InputError("the viewer is not installed, so there is no view to show")
+        return notebook.view_example(self, height, **state)
+
+    def _repr_html_(self) -> str | None:
+        notebook = _notebook()
+        return None if notebook is None else str(notebook.example_html(self))
+
+
+def _notebook() -> Any:
+    """What shows examples in notebooks, if it is installed: the store needs none of it."""
+    try:
+        return import_module("qkvault_viewer.notebook")
+    except ModuleNotFoundError:
+        return None
 
 
 def prediction_of(logits: NDArray[np.float32] | None) -> int | float | None:

@@ -1,7 +1,7 @@
 """Looking at vaults in a browser: an HTTP server that sends a page, and what one view of it needs.
 
 Imports run down: wire, cache, failures <- stores, slices, documents <- parameters <- routes <-
-app <- server; security stands beside. Flask is met in routes and app only.
+app <- server <- notebook; security stands beside. Flask is met in routes and app only.
 """
 
 from __future__ import annotations
@@ -11,11 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .app import create_app
+    from .figures import Choice, draw_figure
     from .server import make_server, serve
 
-__all__ = ["create_app", "make_server", "serve"]
+__all__ = ["Choice", "create_app", "draw_figure", "make_server", "serve"]
 
-_HOMES = {"create_app": "app", "make_server": "server", "serve": "server"}
+_HOMES = {
+    "Choice": "figures",
+    "create_app": "app",
+    "draw_figure": "figures",
+    "make_server": "server",
+    "serve": "server",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -32,12 +32,15 @@ mimetypes.add_type("text/css", ".css")
 mimetypes.add_type("image/svg+xml", ".svg")
 
 
-def create_app(vaults: Sequence[Path | str], token: str | None = None) -> Flask:
+def create_app(
+    vaults: Sequence[Path | str], token: str | None = None, framed_by: Sequence[str] = ()
+) -> Flask:
     """The viewer as a WSGI application.
 
     Args:
         vaults: folders of finished vaults; they stay open as long as the application lives.
         token: secret that every client must show; None answers to this machine's own names only.
+        framed_by: origins whose pages may show the viewer in a frame, such as a notebook's.
 
     Raises:
         InputError: no vault is given.
@@ -54,7 +57,7 @@ def create_app(vaults: Sequence[Path | str], token: str | None = None) -> Flask:
     app.register_blueprint(Api(stores, private=bool(token)).blueprint())
     _add_page(app)
     _add_failures(app, list(stores.values()))
-    app.wsgi_app = Guard(app.wsgi_app, token)  # type: ignore[method-assign]
+    app.wsgi_app = Guard(app.wsgi_app, token, framed_by)  # type: ignore[method-assign]
     return app
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
@@ -20,17 +20,18 @@ from .failures import Failure
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-CONTENT_SECURITY_POLICY: Final = (
+_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "worker-src 'self'; img-src 'self' blob:; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'self'; require-trusted-types-for 'script'"
+    "frame-ancestors {frames}; require-trusted-types-for 'script'"
 )
-HEADERS: Final = (
-    ("Content-Security-Policy", CONTENT_SECURITY_POLICY),
+CONTENT_SECURITY_POLICY: Final = _POLICY.format(frames="'self'")
+_FIXED: Final = (
     ("X-Content-Type-Options", "nosniff"),
     ("Cross-Origin-Resource-Policy", "same-origin"),
     ("Referrer-Policy", "no-referrer"),
 )
+HEADERS: Final = (("Content-Security-Policy", CONTENT_SECURITY_POLICY), *_FIXED)
 MAX_BODY: Final = 1024
 MAX_URL: Final = 8192
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z.-]+)(?::[0-9]{1,5})?", re.ASCII)
@@ -59,17 +60,22 @@ class Guard:
     Args:
         application: asked once a request is found fit.
         token: what a client must show; None if only this machine's own names are answered.
+        framed_by: origins besides its own whose pages may show this one in a frame.
     """
 
-    def __init__(self, application: WSGIApplication, token: str | None) -> None:
+    def __init__(
+        self, application: WSGIApplication, token: str | None, framed_by: Sequence[str] = ()
+    ) -> None:
         self._application = application
+        policy = _POLICY.format(frames=" ".join(["'self'", *framed_by]))
+        self._headers = (("Content-Security-Policy", policy), *_FIXED)
         self._access = Access(token) if token else None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request, as WSGI has it."""
 
         def start(status: str, headers: list[tuple[str, str]], *more: object) -> object:
-            return start_response(status, [*headers, *HEADERS], *more)  # type: ignore[arg-type]
+            return start_response(status, [*headers, *self._headers], *more)  # type: ignore[arg-type]
 
         failure = self._unfit(environ)
         if failure is None and self._access is not None:

@@ -78,7 +78,11 @@ class Server:
 
 
 def make_server(
-    vaults: Sequence[Path | str], host: str = "127.0.0.1", port: int = 0, token: str | None = None
+    vaults: Sequence[Path | str],
+    host: str = "127.0.0.1",
+    port: int = 0,
+    token: str | None = None,
+    framed_by: Sequence[str] = (),
 ) -> Server:
     """Open vaults and listen.
 
@@ -87,6 +91,7 @@ def make_server(
         host: name or address to listen on.
         port: to listen on; 0 takes the first free one from 8765.
         token: secret that a client must show; without one only this machine is served.
+        framed_by: origins whose pages may show the viewer in a frame.
 
     Raises:
         InputError: no vault; a host beyond this machine without a token; a host unknown here.
@@ -102,7 +107,7 @@ def make_server(
         raise InputError(
             f"listening on {host} shows the vaults to the network: give a secret with --token"
         )
-    app = create_app(vaults, token)
+    app = create_app(vaults, token, framed_by)
     listening = _listen(host, port)
     return Server(app, listening, _address(host, listening.getsockname()[1], token))
 
