@@ -8,6 +8,7 @@ from .demo import demo
 from .extract import extract
 from .info import info
 from .shell import Shell
+from .show import show
 from .verify import verify
 from .view import view
 
@@ -25,5 +26,5 @@ def main() -> None:
     """
 
 
-for command in (demo, extract, view, info, verify):
+for command in (demo, extract, view, info, show, verify):
     main.add_command(command)

@@ -177,7 +177,7 @@ function formatRaster({ href, width, height, texts }, look) {
 export function formatSvg(figure, { title, provenance }, look) {
   const made = figure.type === "lines" ? formatLines(figure, look)
     : figure.type === "matrix" ? formatMatrix(figure, look) : formatRaster(figure, look);
-  const width = Math.max(480, Math.ceil(made.width));
+  const width = Math.ceil(Math.max(480, made.width, title.length * 7.8 + 2 * MARGIN));
   const below = [...made.notes.filter(Boolean), ...provenance];
   const height = Math.ceil(made.height + 16 + below.length * 15 + MARGIN);
   const svg = [
