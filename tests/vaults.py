@@ -40,6 +40,7 @@ def make_vault(
     finish: bool = True,
     seed: int = 0,
     metrics: bool = False,
+    model_seed: int | None = None,
 ) -> Path:
     """Write a small vault and return its path.
 
@@ -54,8 +55,10 @@ def make_vault(
         texts: the texts themselves, cycled over; random words if not given.
         finish: False leaves the vault without its manifest.
         metrics: keep head metrics, of the attention as computed.
+        model_seed: makes the arrays and outputs; ``seed`` if not given, which makes the texts.
     """
     random = np.random.default_rng(seed)
+    made_by = seed if model_seed is None else model_seed
     numbers = tuple(range(layers)) if isinstance(layers, int) else tuple(layers)
     spec = VaultSpec(
         stacks=(
@@ -74,7 +77,7 @@ def make_vault(
         precision=precision,
         logits=logits,
         label_names=("different", "same") if logits == 2 else (),
-        identity={"model": "random", "seed": seed},
+        identity={"model": "random", "seed": made_by},
         provenance={"model": "random", "library": "numpy"},
         metrics=qkvault.METRICS if metrics else (),
     )
@@ -87,9 +90,9 @@ def make_vault(
     with qkvault.create(path, spec, records, compress=compress) as writer:
         for unit in writer.pending():
             buffer = writer.begin(unit)
-            fill(buffer, spec, seed)
+            fill(buffer, spec, made_by)
             if metrics:
-                measure(buffer, spec, writer.records(unit), seed)
+                measure(buffer, spec, writer.records(unit), made_by)
             writer.commit(buffer)
         if finish:
             writer.finish()

@@ -178,7 +178,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_vault(folder / "blind", lengths=[14] * 2, arrays=("query", "key"))
     make_families(folder / "families")
     make_vault(folder / "single", lengths=[9, 12], pairs=False, metrics=True)
-    make_vault(folder / "tuned", **like_pairs, seed=4, metrics=True)
+    make_vault(folder / "tuned", **like_pairs, seed=3, model_seed=4, metrics=True)
     make_hostile(folder / "hostile")
     make_pieces(folder / "pieces")
     make_terms(folder / "terms")
