@@ -18,7 +18,7 @@ export class ComparePane {
   /** @param {string} letter @param {import("./api.js").Api} api @param {Acts} acts */
   constructor(letter, api, acts) {
     this.api = api;
-    /** @type {Alignment | null} with A; null in A's own pane */
+    /** @type {Alignment | null} see {@link show} */
     this.alignment = null;
     this.columns = new TokenColumns({
       onHover: acts.hover,
@@ -45,7 +45,7 @@ export class ComparePane {
 
   /**
    * @param {Context} context
-   * @param {Alignment | null} alignment with A; null for A itself
+   * @param {Alignment | null} alignment whose B is this example; null where no partner is looked for
    * @param {Iterable<number | null>} replaced tokens that stand where another example has another
    * @param {AbortSignal} signal
    */

@@ -74,6 +74,8 @@ export class DifferencePanel {
     this.body.replaceChildren(this.canvas);
     this.summary.textContent = this.summarize();
     this.fit();
+    // How unmatched rows look depends on the size of the cells.
+    this.summary.textContent = this.summarize();
     this.picture = this.paint();
     this.fillLegend();
     this.canvas.setAttribute("aria-label", `Difference map. ${this.summary.textContent}`);
@@ -134,11 +136,19 @@ export class DifferencePanel {
     target.imageSmoothingEnabled = cell < 1;
     target.drawImage(picture, left, top, width, height);
     const line = css(themeColour("--line-strong"));
+    const cross = (/** @type {number} */ x, /** @type {number} */ y, /** @type {number} */ wide, /** @type {number} */ high) => {
+      // Lines that thin would only make a grid.
+      if (cell >= 4) hatch(target, x, y, wide, high, line);
+      else {
+        target.fillStyle = css(themeColour("--line-strong"), 0.5);
+        target.fillRect(x, y, wide, high);
+      }
+    };
     rows.forEach((step, y) => {
-      if (step.a === null || step.b === null) hatch(target, left, top + y * cell, width, cell, line);
+      if (step.a === null || step.b === null) cross(left, top + y * cell, width, cell);
     });
     columns.forEach((step, x) => {
-      if (step.a === null || step.b === null) hatch(target, left + x * cell, top, cell, height, line);
+      if (step.a === null || step.b === null) cross(left + x * cell, top, cell, height);
     });
     if (this.labelled) this.drawLabels(target);
     this.drawFocus(target, width, height);
@@ -203,7 +213,7 @@ export class DifferencePanel {
     if (rise >= 0) parts.push(`Most up: ${name(rise)}.`);
     if (fall >= 0) parts.push(`Most down: ${name(fall)}.`);
     const alone = rows.filter((step) => step.a === null || step.b === null).length;
-    if (alone) parts.push(`${alone} hatched row${alone > 1 ? "s have" : " has"} no partner.`);
+    if (alone) parts.push(`${alone} ${this.cell >= 4 ? "hatched" : "grey"} row${alone > 1 ? "s have" : " has"} no partner.`);
     return parts.join(" ") || "No cell differs.";
   }
 

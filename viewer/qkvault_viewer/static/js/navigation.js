@@ -1,7 +1,7 @@
 /** The acts of the page: each turns a gesture or a key into a change of the state. */
 
 import { FILTERS, placeState } from "./context.js";
-import { byId } from "./dom.js";
+import { byId, el } from "./dom.js";
 import { metricTitle } from "./metrics.js";
 import { metricColumn } from "./slice.js";
 import { MOST_PINS } from "./state.js";
@@ -253,6 +253,7 @@ export class Navigation {
     const help = /** @type {HTMLDialogElement} */ (byId("help"));
     byId("previous").addEventListener("click", () => this.step(-1));
     byId("next").addEventListener("click", () => this.step(1));
+    byId("palette-open").replaceChildren(el("kbd", { text: /Mac|iP/.test(navigator.platform) ? "⌘ K" : "Ctrl K" }));
     byId("palette-open").addEventListener("click", () => this.page.palette.open());
     byId("theme").addEventListener("click", () => this.page.toggleTheme());
     byId("help-open").addEventListener("click", () => help.showModal());

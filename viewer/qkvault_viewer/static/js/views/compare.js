@@ -55,7 +55,10 @@ export class CompareView {
     this.fillBar(context, sides);
     const replaced = (/** @type {"a" | "b"} */ end, /** @type {Side} */ { alignment }) =>
       (alignment?.steps ?? []).filter((step) => step.replaced).map((step) => step[end]);
-    const drawn = [this.panes[0].show(context, null, sides.flatMap((side) => replaced("a", side)), signal)];
+    // With one other, A's tokens without a partner are hatched as well.
+    const alone = sides.length === 1 && sides[0].alignment;
+    const mirrored = alone ? { ...alone, ofB: alone.ofA } : null;
+    const drawn = [this.panes[0].show(context, mirrored, sides.flatMap((side) => replaced("a", side)), signal)];
     sides.forEach((side, n) => {
       const pane = this.panes[n + 1];
       if (side.context) drawn.push(pane.show(side.context, side.alignment, replaced("b", side), signal));
