@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,8 @@ from qkvault.metadata import ArrayMeta, parse_array
 from qkvault.shards import TAG_BYTES, ShardReceipt, ShardWriter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 Document = dict[str, Any]

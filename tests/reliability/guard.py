@@ -10,9 +10,11 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MEMORY = 384 << 20
 """Bytes that a guarded child may take beyond what it has at its start."""

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytest
 
 import qkvault
 from qkvault import (
@@ -24,6 +21,12 @@ from qkvault import (
     VaultWriter,
 )
 from vaults import fill, forward, make_record, measure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    import pytest
 
 LENGTHS = (5, 7, 8, 11, 12, 14, 15, 16, 6, 13, 5, 9, 70, 66)
 """Tokens of each example: three buckets, the last with thumbnails smaller than the maps."""
@@ -115,12 +118,6 @@ class World:
                 thumbnail = qkvault.make_thumbnail(made["attention"])
                 side = thumbnail.shape[-1]
                 target[row, :, :, :side, :side] = thumbnail
-
-
-@pytest.fixture(autouse=True)
-def small_units(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The settings of all harnesses."""
-    make_units_small(monkeypatch, tmp_path)
 
 
 def make_units_small(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

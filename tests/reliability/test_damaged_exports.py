@@ -7,17 +7,17 @@ file is read in a child, since a library in C stands between it and us.
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from guard import guarded
-from stand_in import World, read_all, read_damaged, small_units
+from stand_in import World, read_all, read_damaged
 
 import qkvault
 
-__all__ = ["small_units"]
+if TYPE_CHECKING:
+    from pathlib import Path
 
 WORLD = World(lengths=(5, 9, 8, 12, 3))
 COUNT = len(WORLD.lengths)

@@ -7,15 +7,15 @@ anything it speaks of could still vanish.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from io_layer import Call, io_layer
-from stand_in import World, small_units
+from stand_in import World
 
-__all__ = ["small_units"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass

@@ -12,19 +12,19 @@ import os
 import resource
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from io_layer import Call, io_layer
-from stand_in import World, read_all, read_damaged, small_units, tree
+from stand_in import World, read_all, read_damaged, tree
 
 import qkvault
 
-__all__ = ["small_units"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 WORLD = World(lengths=(5, 9, 8, 12, 3))
 COUNT = len(WORLD.lengths)

@@ -14,19 +14,19 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from io_layer import Call, io_layer
-from stand_in import World, read_all, read_damaged, small_units, tree
+from stand_in import World, read_all, read_damaged, tree
 
 import qkvault
 
-__all__ = ["small_units"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 WORLDS = (
     World(),

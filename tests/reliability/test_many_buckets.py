@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +10,9 @@ import qkvault
 from qkvault import STACKS, Stack, VaultSpec
 from qkvault.chunks import bucket_length
 from vaults import make_record
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_a_vault_of_every_bucket_verifies(tmp_path: Path) -> None:

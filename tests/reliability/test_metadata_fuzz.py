@@ -14,20 +14,20 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from forging import Forger
 from guard import guarded
 from mutating import ODD, mutate, mutate_bytes
-from stand_in import World, make_units_small, reads, small_units
+from stand_in import World, make_units_small, reads
 
 import qkvault
 
-__all__ = ["small_units"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 WORLDS = (
     World(lengths=(5, 9, 8, 3)),
