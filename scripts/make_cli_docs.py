@@ -34,7 +34,13 @@ def render() -> str:
 
 
 def _section(title: str, command: click.Command) -> list[str]:
-    context = click.Context(command, info_name=title, max_content_width=WIDTH, terminal_width=WIDTH)
+    context = click.Context(
+        command,
+        info_name=title,
+        max_content_width=WIDTH,
+        terminal_width=WIDTH,
+        **main.context_settings,
+    )
     return [f"## {title}", "", "```text", command.get_help(context).rstrip(), "```", ""]
 
 

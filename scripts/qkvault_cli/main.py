@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import click
 
+from .copy import append, copy
 from .demo import demo
+from .export import export
 from .extract import extract
 from .info import info
+from .repair import repair
 from .shell import Shell
 from .show import show
 from .verify import verify
@@ -26,5 +29,5 @@ def main() -> None:
     """
 
 
-for command in (demo, extract, view, info, show, verify):
+for command in (append, copy, demo, export, extract, info, repair, show, verify, view):
     main.add_command(command)

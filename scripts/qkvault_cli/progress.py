@@ -53,8 +53,13 @@ class Meter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._bar is not None:
-            self._bar.render_finish()
+        self.close()
+
+    def close(self) -> None:
+        """End the bar's line; safe to call twice."""
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            bar.render_finish()
 
     def update(self, done: int, total: int, note: str, eta_s: float | None = None) -> None:
         """Show ``done`` of ``total``; ``note`` is free text such as the rates."""
@@ -63,8 +68,10 @@ class Meter:
             self._draw(done, total)
         elif done >= total or time.monotonic() - self._last_line >= LOG_INTERVAL_S:
             self._last_line = time.monotonic()
-            eta = "" if eta_s is None or done >= total else f", {format_seconds(eta_s)} left"
-            click.echo(f"{self._label}: {done}/{total} {self._unit}, {note}{eta}", err=True)
+            parts = [f"{self._label}: {done}/{total} {self._unit}", note]
+            if eta_s is not None and done < total:
+                parts.append(f"{format_seconds(eta_s)} left")
+            click.echo(", ".join(part for part in parts if part), err=True)
 
     def _draw(self, done: int, total: int) -> None:
         if self._bar is None:

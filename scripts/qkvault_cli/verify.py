@@ -23,7 +23,7 @@ def check(vault: Path, full: bool, derive: bool = False) -> bool:
             progress=lambda done, total: meter.update(done, total, ""),
         )
     for damage in report.damages:
-        click.echo(f"{damage.path}: {damage.reason}{_touched(damage.examples)}")
+        click.echo(describe_damage(damage))
     size = f"{report.units} units, {format_bytes(report.bytes)}"
     if report.derived is not None:
         size += f", derived attention within {report.derived:.1e}"
@@ -32,6 +32,11 @@ def check(vault: Path, full: bool, derive: bool = False) -> bool:
     else:
         click.echo(f"{vault.name}: {len(report.damages)} damaged parts ({size})")
     return bool(report.ok)
+
+
+def describe_damage(damage: qkvault.Damage) -> str:
+    """One line about a damage: the file, what is wrong with it, the examples it touches."""
+    return f"{damage.path}: {damage.reason}{_touched(damage.examples)}"
 
 
 def _touched(examples: tuple[int, ...]) -> str:

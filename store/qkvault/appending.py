@@ -106,6 +106,7 @@ def _refuse_shared_ids(vaults: Sequence[Vault]) -> None:
     order = np.argsort(hashes, kind="stable")
     equal = hashes[order][1:] == hashes[order][:-1]
     suspects = order[np.append(equal, False) | np.append(False, equal)]
+    suspects = suspects[np.lexsort((rows[suspects], owners[suspects]))]
     seen: dict[str, int] = {}
     shared: list[str] = []
     for owner, row in zip(owners[suspects].tolist(), rows[suspects].tolist(), strict=True):

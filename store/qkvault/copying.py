@@ -157,9 +157,7 @@ def choose_part(
     if len(np.unique(indices)) != len(indices):
         raise InputError("an example was chosen twice; a vault keeps each once")
     stacks: dict[str, _StackPart] = {
-        stack.name: _stack_part(stack, layers, heads)
-        for stack in vault.spec.stacks
-        if layers is None or len(vault.spec.stacks) == 1 or set(layers) & set(stack.layers)
+        stack.name: _stack_part(stack, own, heads) for stack, own in _own_layers(vault, layers)
     }
     if not stacks:
         raise OutOfRange(f"no stack of {vault.path} has one of the layers {layers}")
@@ -179,11 +177,22 @@ def choose_part(
     return Part(vault, indices, stacks, spec)
 
 
+def _own_layers(
+    vault: Vault, layers: Sequence[int] | None
+) -> Iterator[tuple[Stack, Sequence[int] | None]]:
+    """The stacks to copy, with the layers to look for in each: all, where it is the only one."""
+    if layers is None or len(vault.spec.stacks) == 1:
+        yield from ((stack, layers) for stack in vault.spec.stacks)
+        return
+    for stack in vault.spec.stacks:
+        if own := [number for number in layers if number in stack.layers]:
+            yield stack, own
+
+
 def _stack_part(
     stack: Stack, layers: Sequence[int] | None, heads: Sequence[int] | None
 ) -> _StackPart:
-    kept = None if layers is None else [n for n in layers if n in stack.layers or n < 0] or layers
-    layer_at = sorted(layer_places(stack, kept)[0])
+    layer_at = sorted(layer_places(stack, layers)[0])
     head_at = list(head_places(stack, heads)[0])
     for what, places in (("layer", layer_at), ("head", head_at)):
         if not places or len(set(places)) != len(places):
@@ -279,8 +288,7 @@ def _fill_all(writer: VaultWriter, parts: Sequence[Part], progress: Progress | N
 
 
 def fill(buffer: UnitBuffer, part: Part, first: int) -> None:
-    """Fill from the source the rows of a unit whose examples it has; ``first`` is the copy's number
-    of the part's first example."""
+    """Fill a unit's rows that come from a part, whose first example is the copy's ``first``."""
     chosen = buffer.unit.examples - first
     own = np.flatnonzero((chosen >= 0) & (chosen < len(part.examples)))
     places = part.source.places[part.examples[chosen[own]]]

@@ -165,6 +165,7 @@ def test_a_copy_goes_on_where_it_stopped(
         ({"examples": [12]}, OutOfRange, "example 12"),
         ({"examples": ["x"]}, UnknownExample, "'x'"),
         ({"layers": [2]}, OutOfRange, "layer 2"),
+        ({"layers": [1, 2]}, OutOfRange, "layer 2"),
         ({"layers": [1, 1]}, InputError, "each layer may be chosen once"),
         ({"layers": []}, InputError, "one at least"),
         ({"heads": [4]}, OutOfRange, "head 4"),

@@ -1,0 +1,81 @@
+"""``qkvault copy`` and ``qkvault append``: new vaults of old ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+import qkvault
+
+from .progress import Meter, format_bytes
+from .subset import Subset, subset_options
+
+out_option = click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Vault to write."
+)
+
+
+@click.command()
+@click.argument("vault", type=click.Path(path_type=Path))
+@out_option
+@subset_options
+@click.option(
+    "--precision",
+    type=click.Choice(qkvault.PRECISIONS),
+    help="Keep attention at fewer bits; the vault's own precision otherwise.",
+)
+def copy(vault: Path, out: Path, subset: Subset, precision: qkvault.Precision | None) -> None:
+    """Copy VAULT, or part of it, into a new vault.
+
+    What keeps its precision is copied code by code. Heads are numbered anew, from 0; layers keep
+    their numbers. Run the same command again to go on where it stopped.
+
+    \b
+    Examples:
+      qkvault copy mrpc.vault --out small.vault --precision uint8
+      qkvault copy mrpc.vault --out wrong.vault --where '{"correct": false}'
+      qkvault copy mrpc.vault --out part.vault --examples 0:100,417 --layers 3,5 --heads 0:4
+    """
+    with qkvault.open(vault) as opened, Meter("copy", "units") as meter:
+        made = qkvault.copy(
+            opened,
+            out,
+            examples=subset.find_examples(opened),
+            layers=subset.layers,
+            heads=subset.heads,
+            arrays=subset.arrays,
+            precision=precision,
+            progress=lambda done, total: meter.update(done, total, ""),
+        )
+    with made:
+        click.echo(_summarise(made))
+
+
+@click.command()
+@click.argument("base", type=click.Path(path_type=Path))
+@click.argument("more", nargs=-1, required=True, type=click.Path(path_type=Path))
+@out_option
+def append(base: Path, more: tuple[Path, ...], out: Path) -> None:
+    """Make a new vault of the examples of BASE, followed by those of MORE.
+
+    BASE stays as it is. All must be of one model, with the same arrays at the same precision; no id
+    may stand in two of them. Run the same command again to go on where it stopped.
+
+    \b
+    Examples:
+      qkvault append january.vault february.vault --out both.vault
+      qkvault append base.vault more-1.vault more-2.vault --out all.vault
+    """
+    with Meter("append", "units") as meter:
+        made = qkvault.append(
+            base, more, out, progress=lambda done, total: meter.update(done, total, "")
+        )
+    with made:
+        click.echo(_summarise(made))
+
+
+def _summarise(vault: qkvault.Vault) -> str:
+    sizes = vault.info()["bytes"]
+    total = sum(n for n in sizes.values() if isinstance(n, int)) if isinstance(sizes, dict) else 0
+    return f"{vault.path}: {len(vault)} examples, {format_bytes(total)}"
