@@ -6,7 +6,6 @@ What is kept at its own precision is copied code by code. Heads of the copy are 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from .blocks import BlockReader
 from .chunks import array_paths, is_column
 from .corpus import head_places, layer_places
 from .errors import InputError, MissingArray, OutOfRange
-from .origins import copy_origin
+from .origins import copy_identity, copy_origin
 from .precision import MAX_ERROR, decode_attention, encode_attention
 from .recipe import pick_heads
 from .selection import example_indices
@@ -171,7 +170,7 @@ def choose_part(
         precision=kept,
         attention=vault.spec.attention if {"query", "key"} <= set(chosen) else "stored",
         derived_error=vault.spec.derived_error if kept == vault.spec.precision else None,
-        identity={**vault.spec.identity, "copy": _identity(vault, indices, layers, heads)},
+        identity={**vault.spec.identity, "copy": copy_identity(vault, indices, layers, heads)},
         provenance={**vault.spec.provenance, "copy": copy_origin(vault, head_at, kept)},
     )
     return Part(vault, indices, stacks, spec)
@@ -246,20 +245,6 @@ def _chosen_precision(vault: Vault, precision: Precision | None) -> Precision:
             f" {precision}: extract again with --precision {precision}"
         )
     return precision
-
-
-def _identity(
-    vault: Vault,
-    examples: NDArray[np.int64],
-    layers: Sequence[int] | None,
-    heads: Sequence[int] | None,
-) -> dict[str, Json]:
-    return {
-        "vault": vault.digest,
-        "examples": hashlib.sha256(examples.astype("<i8").tobytes()).hexdigest(),
-        "layers": None if layers is None else [int(layer) for layer in layers],
-        "heads": None if heads is None else [int(head) for head in heads],
-    }
 
 
 def _records(parts: Sequence[Part]) -> Iterator[Record]:
