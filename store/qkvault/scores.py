@@ -1,7 +1,7 @@
 """Scores and attention derived from queries and keys, by the recipe of :mod:`qkvault.recipe`.
 
-Work goes by blocks of query rows that fit a processor's cache, so that beyond the result no more
-memory is taken than one block, however long the text.
+Work goes by blocks of query rows, so that beyond the result no more memory is taken than for one
+block, however long the text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .recipe import Mask, Recipe, RelativeBias
 
-_BLOCK_CELLS: Final = 1 << 17  # scores of a block: 512 KB of float32
+_BLOCK_CELLS: Final = 1 << 20  # scores of a block; smaller ones waste time in threads of BLAS
 
 
 def derive_scores(
