@@ -191,3 +191,37 @@ class TestLong:
         viewer.page.wait_for_selector('#view-heads .tokens-left [data-token="290"]')
         viewer.open("?ex=0")
         assert viewer.page.locator("#view-heads .minimap").is_hidden()
+
+    def test_many_lines_are_drawn_in_a_worker(self, viewer: Viewer) -> None:
+        viewer.open("?heads=0")
+        assert viewer.page.workers == []
+        viewer.open("?store=long")
+        assert [worker.url for worker in viewer.page.workers] == [
+            f"{viewer.site}static/js/lineworker.js"
+        ]
+        assert viewer.ink("#view-heads .pane-back canvas") > 1
+
+    def test_a_worker_draws_the_same_pixels_and_the_latest_wins(self, viewer: Viewer) -> None:
+        viewer.open()
+        same, overtaken = viewer.page.evaluate(
+            """async () => {
+              const { BandPainter } = await import("/static/js/bandpainter.js");
+              const { drawBand } = await import("/static/js/bands.js");
+              const stride = 600;
+              const codes = Uint8Array.from({ length: stride ** 2 }, (_, i) => (i * 7919) % 97);
+              const rows = Array.from({ length: stride }, (_, n) => n);
+              const map = { codes, offset: 0, stride, colour: [0, 90, 181] };
+              const drawing = { maps: [map], rows, columns: rows };
+              const size = { width: 80, height: 200 };
+              const band = { ...size, start: 5, rowHeight: 3, thickness: 1, gain: 1 };
+              const painter = new BandPainter();
+              await painter.take(drawing, 1);
+              const away = await painter.draw(band, 1);
+              const here = await drawBand(drawing, band, { field: null }, () => false);
+              const stale = painter.draw(band, 1);
+              await painter.take(drawing, 2);
+              return [painter.away && here.every((value, i) => value === away[i]), await stale];
+            }"""
+        )
+        assert same is True
+        assert overtaken is None

@@ -3,23 +3,18 @@
  * the token in focus with a bar per head on each of its partners.
  */
 
-import { breathe, isDark, sizeCanvas } from "./dom.js";
-import { clearField, createField, faintestOf, settle, splatMap, splatRest, toneMap } from "./lines.js";
+import { BandPainter } from "./bandpainter.js";
+import { isDark, sizeCanvas } from "./dom.js";
 import { css } from "./scale.js";
 import { WEIGHT_OF_CODE } from "./wire.js";
 import { PAD } from "./columns.js";
 
 /**
- * @typedef {import("./lines.js").Grid & {colour: readonly [number, number, number]}} HeadMap
- * @typedef {{maps: HeadMap[], rows: number[], columns: number[], least?: number}} Drawing `least`:
- *   faintest code drawn
- * @typedef {import("./lines.js").Field} Field
+ * @typedef {import("./bands.js").HeadMap} HeadMap
+ * @typedef {import("./bands.js").Drawing} Drawing
  */
 
 const BAND = 640;
-const SLICE_MS = 12;
-const SLICE_EDGES = 3000;
-const EXACT_EDGES = 14000;
 const GAIN = 2.6;
 /** Of a longer text only so many tokens' lines meet in one band. */
 const MOST_CROSSING = 160;
@@ -33,10 +28,11 @@ export class LineLayer {
     /** @type {Map<number, HTMLCanvasElement>} bands drawn, by number */
     this.fresh = new Map();
     this.running = 0;
-    /** @type {Field | null} */
-    this.field = null;
+    this.painter = new BandPainter();
     this.width = 0;
     this.round = 0;
+    /** Round whose drawing the painter has. */
+    this.taken = 0;
   }
 
   get tokenWidth() {
@@ -61,13 +57,17 @@ export class LineLayer {
     this.width = Math.max(40, Math.floor(this.columns.body.clientWidth - 2 * this.tokenWidth));
     this.columns.back.style.insetInlineStart = `${this.tokenWidth}px`;
     this.fresh = new Map();
+    const { round } = this;
+    await this.painter.take(drawing, round);
+    if (round !== this.round) return;
+    this.taken = round;
     await this.drawInSight();
   }
 
   /** Draw the bands in sight that are not there yet; a later {@link show} overtakes it. */
   async drawInSight() {
     const { round, drawing } = this;
-    if (!drawing || this.running === round) return;
+    if (!drawing || this.running === round || this.taken !== round) return;
     this.running = round;
     for (let band = this.nextBand(); band !== null; band = this.nextBand()) {
       const canvas = await this.drawBand(drawing, band, round);
@@ -99,57 +99,29 @@ export class LineLayer {
    * @param {number} round
    * @returns {Promise<HTMLCanvasElement | null>} null: overtaken
    */
-  async drawBand({ maps, rows, columns, least = 1 }, band, round) {
+  async drawBand({ maps, rows, columns }, band, round) {
     const top = band * BAND;
     const tokens = Math.max(rows.length, columns.length);
     const fine = tokens <= 64 ? Math.min(2, devicePixelRatio || 1) : 1;
     const squeeze = tokens > 40 ? 0.5 : 1;
     const height = Math.min(BAND, Math.ceil(this.columns.contentHeight - top));
-    const field = this.freshField(Math.ceil(this.width * fine * squeeze), Math.ceil(height * fine));
-    const y = (/** @type {number} */ at) => (this.columns.centre(at) - top) * fine;
-    const place = {
-      left: y, right: y, thickness: this.thickness * fine, least: 1, rowHeight: this.rowHeight * fine,
-    };
-    let since = performance.now();
-    for (const map of maps) {
-      place.least = Math.max(least, faintestOf(map, rows, columns, EXACT_EDGES));
-      const chunk = Math.max(1, Math.floor(SLICE_EDGES / Math.max(1, columns.length)));
-      for (let at = 0; at < rows.length; at += chunk) {
-        splatMap(field, map, rows, columns, place, at, Math.min(rows.length, at + chunk));
-        if (performance.now() - since > SLICE_MS) {
-          await breathe();
-          if (round !== this.round) return null;
-          since = performance.now();
-        }
-      }
-      if (place.least > least) {
-        splatRest(field, map, rows, columns, place, Math.ceil(tokens / 64), least);
-      }
-      settle(field, map.colour);
-    }
+    const size = { width: Math.ceil(this.width * fine * squeeze), height: Math.ceil(height * fine) };
     // Many tokens cross in one fan: without less gain their sum would be a solid block.
-    const gain = (GAIN / maps.length ** 0.6) * Math.min(1, 32 / Math.min(tokens, MOST_CROSSING)) ** 0.35;
-    return this.paint(field, top, height, gain);
-  }
-
-  /** @param {number} width @param {number} height */
-  freshField(width, height) {
-    if (this.field?.width === width && this.field.height === height) clearField(this.field);
-    else this.field = createField(width, height);
-    this.field.steps.fill(0);
-    return this.field;
-  }
-
-  /** @param {Field} field @param {number} top @param {number} height @param {number} gain */
-  paint(field, top, height, gain) {
+    const crossing = Math.min(1, 32 / Math.min(tokens, MOST_CROSSING)) ** 0.35;
+    const pixels = await this.painter.draw({
+      ...size,
+      start: (this.columns.centre(0) - top) * fine,
+      rowHeight: this.rowHeight * fine,
+      thickness: this.thickness * fine,
+      gain: (GAIN / maps.length ** 0.6) * crossing,
+    }, round);
+    if (!pixels || round !== this.round) return null;
     const canvas = document.createElement("canvas");
-    canvas.width = field.width;
-    canvas.height = field.height;
+    Object.assign(canvas, size);
     canvas.style.top = `${top}px`;
     canvas.style.width = `${this.width}px`;
     canvas.style.height = `${height}px`;
-    const pixels = toneMap(field, gain);
-    canvas.getContext("2d")?.putImageData(new ImageData(pixels, field.width, field.height), 0, 0);
+    canvas.getContext("2d")?.putImageData(new ImageData(pixels, size.width, size.height), 0, 0);
     return canvas;
   }
 

@@ -117,12 +117,20 @@ export function readMap(grid, reading) {
  */
 export function drawShare(maps, rows, columns, share) {
   const counts = new Uint32Array(256);
-  for (const { codes, offset, stride } of maps) {
-    for (const row of rows) {
-      const base = offset + row * stride;
-      for (const column of columns) counts[codes[base + column]] += 1;
-    }
+  for (const map of maps) countCodes(map, rows, columns, counts);
+  return shareOf(counts, maps.length * rows.length, share);
+}
+
+/** How often each code occurs. @param {Grid} grid @param {readonly number[]} rows @param {readonly number[]} columns @param {Uint32Array} counts added to */
+export function countCodes({ codes, offset, stride }, rows, columns, counts) {
+  for (const row of rows) {
+    const base = offset + row * stride;
+    for (const column of columns) counts[codes[base + column]] += 1;
   }
+}
+
+/** {@link drawShare} of codes that were counted. @param {Uint32Array} counts @param {number} given whole rows @param {number} share @returns {Drawn} */
+export function shareOf(counts, given, share) {
   let total = 0;
   let all = 0;
   for (let code = 1; code < 256; code += 1) {
@@ -137,6 +145,5 @@ export function drawShare(maps, rows, columns, share) {
     held += counts[least] * WEIGHT_OF_CODE[least];
     edges += counts[least];
   }
-  const given = maps.length * rows.length;
   return { least, edges, all, mass: total > 0 ? held / total : 0, shown: given ? Math.min(1, total / given) : 0 };
 }

@@ -5,7 +5,7 @@ import { breathe, el, isDark } from "../dom.js";
 import { LineLayer } from "../linelayer.js";
 import { MatrixPanels } from "../matrixpanels.js";
 import { Minimap, MINIMAP_WIDTH } from "../minimap.js";
-import { drawShare, isPlain, readMap } from "../reading.js";
+import { countCodes, isPlain, readMap, shareOf } from "../reading.js";
 import { linesFigure, matrixFigure, weightNumbers } from "../taken.js";
 import { formatCount, formatWeight, headColour } from "../scale.js";
 import { WEIGHT_OF_CODE } from "../wire.js";
@@ -86,7 +86,13 @@ export class HeadView {
   async show(context, signal) {
     const { rows, columns, state } = context;
     const maps = await this.readMaps(context, signal);
-    const drawn = drawShare(maps, rows, columns, state.mass / 100);
+    const counts = new Uint32Array(256);
+    for (const map of maps) {
+      countCodes(map, rows, columns, counts);
+      if (rows.length * columns.length * maps.length > SLICE_CELLS) await breathe();
+      signal.throwIfAborted();
+    }
+    const drawn = shareOf(counts, maps.length * rows.length, state.mass / 100);
     this.sayDrawn(context, drawn);
     this.drawing = { maps, rows, columns, least: drawn.least };
     const inMatrix = state.draw === "matrix";
