@@ -5,7 +5,6 @@ The plan names the digest of every one, so that what is made again is known to b
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING, Any, Final
 
 from . import disk
@@ -42,7 +41,8 @@ def write_metadata(folder: Path, files: Mapping[str, bytes]) -> None:
     """
     for path, data in files.items():
         file = folder / path
-        temporary = file.with_name(f".{file.name}-{secrets.token_hex(4)}")
+        # One name for all attempts: what a killed one left, the next writes over.
+        temporary = file.with_name(f".{file.name}.partial")
         with disk.writing(file):
             file.parent.mkdir(parents=True, exist_ok=True)
             try:
