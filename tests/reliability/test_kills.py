@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from io_layer import Call, io_layer
+from io_layer import Call, Interfere, io_layer
 from stand_in import World, read_all, read_damaged, tree
 
 import qkvault
@@ -59,8 +59,8 @@ def in_child(work: Callable[[], Any], kill_after: float | None = None) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def write_until(world: World, path: Path, last: int) -> None:
-    """Write a vault, and die before the ``last``-th call that changes the disk."""
+def dying_before(last: int) -> Interfere:
+    """Interference that kills the process before the ``last``-th call that changes the disk."""
     changes = 0
 
     def interfere(
@@ -75,7 +75,12 @@ def write_until(world: World, path: Path, last: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return function(*args, **kwargs)
 
-    with io_layer(path.parent, interfere):
+    return interfere
+
+
+def write_until(world: World, path: Path, last: int) -> None:
+    """Write a vault, and die before the ``last``-th call that changes the disk."""
+    with io_layer(path.parent, dying_before(last)):
         world.write(path)
 
 
