@@ -68,17 +68,19 @@ class Bench:
         tokenizer = load_tokenizer(model)
         self.loaded = load_model(model, load_config(model), tokenizer, options.device)
         self.records = _make_records(options, tokenizer)
-        self.seen = probe(self.loaded, self.records[0].token_ids)
+        derives = options.attention == "derive"
+        self.seen = probe(self.loaded, self.records[0].token_ids, "half" if derives else None)
         self.budget = options.batch_tokens or default_budget(self.loaded.device.type)
         self.scratch = scratch
         self.size = 0
         self.spec = qkvault.VaultSpec(
             stacks=self.seen.stacks,
-            arrays=qkvault.ARRAYS,
+            arrays=qkvault.ARRAYS[1:] if derives else qkvault.ARRAYS,
             precision=options.precision,
             logits=0,
             label_names=(),
             identity={},
+            attention="derived" if derives else "stored",
             metrics=() if options.no_metrics else qkvault.METRICS,
         )
         with self._new_vault("plain") as writer:
@@ -212,6 +214,7 @@ def _parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="torch threads (default 1)")
     parser.add_argument("--batch-tokens", type=int)
     parser.add_argument("--precision", choices=qkvault.PRECISIONS, default="uint16")
+    parser.add_argument("--attention", choices=("store", "derive"), default="store")
     parser.add_argument("--no-metrics", action="store_true", help="leave head metrics out")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--scratch", help="folder for the vaults (default: the system's)")

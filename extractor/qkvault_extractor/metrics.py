@@ -30,11 +30,15 @@ FEW_MAPS: Final = 4
 """So many maps or fewer are multiplied faster cell by cell than as products of matrices."""
 
 _ROWS: Final = (
-    *("entropy", "max", "distance", "self", "previous", "next", "first"),
+    *("max", "self", "previous", "next", "first"),
     *("special", "content", "in_first", "in_second", "rest"),
-    *("rest_entropy", "rest_distance"),
+    *("rest_surprise", "rest_distance"),
 )
-"""What is taken of a row of attention; ``rest`` is all but the first token."""
+"""What is taken of a row of attention. The rest is all but the first token; its surprise is the sum
+of ``a ln a``. Logarithms and quotients are left to :meth:`HeadMetrics.average`, which takes many
+layers at once: on short texts the number of operations costs more than the work."""
+
+_PLACE: Final = {name: place for place, name in enumerate(_ROWS)}
 
 
 class HeadMetrics:
@@ -68,6 +72,7 @@ class HeadMetrics:
         self._pairs = torch.from_numpy(texts[0].any(1) & texts[1].any(1)).to(device)
         self._steps = torch.arange(longest, dtype=torch.float32, device=device)
         self._spans: dict[Mask, Tensor] = {}
+        self._away: dict[tuple[int, int], Tensor] = {}
         self._scratch = torch.empty(0, device=device)
 
     def measure(self, attention: Tensor, mask: Mask) -> Tensor:
@@ -106,56 +111,67 @@ class HeadMetrics:
         """
         weights = attention.float()
         count, heads, queries, keys = weights.shape
-        steps = self._steps[start : start + queries]
-        rows = weights.new_empty((len(_ROWS), count, heads, queries))
+        rows = weights.new_zeros((len(_ROWS), count, heads, queries))
         flat = weights.reshape(count, heads * queries, keys)
         masses = torch.bmm(self._kinds[examples], flat.transpose(1, 2))  # (example, kind, row)
-        rows[7:12] = masses.view(count, -1, heads, queries).transpose(0, 1)
-        torch.amax(weights, -1, out=rows[1])
-        for place, offset in ((3, 0), (4, -1), (5, 1)):
-            _take_diagonal(weights, start + offset, rows[place])
-        first, rest = weights[..., 0], rows[11]
-        rows[6] = first
-        # Sums over the rest come first and the first token's part is added, not the other way:
-        # where the first token takes nearly all, a difference would be rounding alone.
-        surprise = self._surprise(weights)  # a ln a
-        rest_surprise = surprise[..., 1:].sum(-1)
-        all_surprise = rest_surprise + surprise[..., 0]
-        away = (steps[:, None] - self._steps[None, :]).abs_()
-        away[:, 0] = 0.0
-        rest_distance = self._weigh(weights, away)
-        total = rest + first
-        torch.sub(total.log(), all_surprise.div_(total), out=rows[0])
-        torch.div(rest_distance + first * steps, total, out=rows[2])
-        torch.sub(rest.log(), rest_surprise.div_(rest), out=rows[12])
-        torch.div(rest_distance, rest, out=rows[13])
+        rows[5:10] = masses.view(count, -1, heads, queries).transpose(0, 1)
+        torch.amax(weights, -1, out=rows[0])
+        for place, offset in ((1, 0), (2, -1), (3, 1)):
+            found = weights.diagonal(start + offset, -2, -1)  # a[i, i + offset]
+            first = max(-start - offset, 0)
+            rows[place, :, :, first : first + found.shape[-1]] = found
+        rows[4] = weights[..., 0]
+        torch.sum(self._surprise(weights)[..., 1:], -1, out=rows[10])
+        rows[11] = self._weigh(weights, self._distances(start, queries))
         return rows
 
     def average(self, rows: Tensor, mask: Mask) -> Tensor:
         """Average rows over the query tokens that count.
 
         Args:
-            rows: of :meth:`take_rows`, ``(number, example, head, query_token)``, of all queries.
-            mask: the layer's.
+            rows: of :meth:`take_rows`, ``(number, example, head, query_token)``, of all queries; heads
+                of several layers may follow each other.
+            mask: theirs.
 
         Returns:
             float32 ``(example, head, metric)``.
         """
+        first, rest = rows[_PLACE["first"]], rows[_PLACE["rest"]]
+        steps = self._steps[: rows.shape[3]]
+        # Sums over the rest come first and the first token's part is added, not the other way:
+        # where the first token takes nearly all, a difference would be rounding alone.
+        surprise, distance = rows[_PLACE["rest_surprise"]], rows[_PLACE["rest_distance"]]
+        total = rest + first
+        entropy = total.log() - (surprise + torch.special.xlogy(first, first)) / total
         queries = self._queries[:, None]  # (example, 1, query_token)
-        plain = _mean(rows[:9], queries)  # (number, example, head)
         span = self._span(mask)[:, None]
-        normalized = _mean(rows[0] / span, queries & (span > 0))
-        first, second = (text[:, None] & self._pairs[:, None, None] for text in self._texts)
-        left = queries & (rows[11] > LEAST_REST)
-        found = [
-            plain[0],
-            normalized,
-            *plain[1:],
-            _mean(rows[10], first),
-            _mean(rows[9], second),
-            *_mean(rows[12:], left),
-        ]
-        return torch.stack(found, -1)
+        texts = [text[:, None] & self._pairs[:, None, None] for text in self._texts]
+        left = queries & (rest > LEAST_REST)
+        return torch.stack(
+            [
+                _mean(entropy, queries),
+                _mean(entropy / span, queries & (span > 0)),
+                _mean(rows[_PLACE["max"]], queries),
+                _mean((distance + first * steps) / total, queries),
+                *_mean(rows[_PLACE["self"] : _PLACE["content"] + 1], queries),
+                _mean(rows[_PLACE["in_second"]], texts[0]),
+                _mean(rows[_PLACE["in_first"]], texts[1]),
+                _mean(rest.log() - surprise / rest, left),
+                _mean(distance / rest, left),
+            ],
+            -1,
+        )
+
+    def _distances(self, start: int, queries: int) -> Tensor:
+        """Distance of some queries from each key but the first, ``(query_token, key_token)``."""
+        kept = self._away.get((start, queries))
+        if kept is None:
+            steps = self._steps[start : start + queries]
+            kept = (steps[:, None] - self._steps[None, :]).abs_()
+            kept[:, 0] = 0.0
+            if start == 0:  # tiles of long texts are each met once per layer, and are large
+                self._away[start, queries] = kept
+        return kept
 
     def _surprise(self, weights: Tensor) -> Tensor:
         """``a ln a``, 0 for 0, in memory that the next call overwrites."""
@@ -199,11 +215,3 @@ def _mean(values: Tensor, counted: Tensor) -> Tensor:
     Rows that do not count may hold anything, NaN too, so they are overwritten, not weighted.
     """
     return values.masked_fill(~counted, 0.0).sum(-1) / counted.sum(-1)
-
-
-def _take_diagonal(weights: Tensor, offset: int, out: Tensor) -> None:
-    """Write ``a[i, i + offset]`` of every row, 0 where there is no such key."""
-    found = weights.diagonal(offset, -2, -1)
-    start = max(-offset, 0)
-    out.zero_()
-    out[..., start : start + found.shape[-1]] = found

@@ -94,11 +94,13 @@ def repair(
         diagnosis.restore()
         diagnosis.close()
         diagnosis = qkvault.diagnose(path, full=full, progress=checking)
-    done, remaining = _Done(), diagnosis.report.damages
-    if diagnosis.unfinished and diagnosis.obstacle is None:
-        done = _redo(diagnosis, model, device, progress)
-        remaining = diagnosis.check_again()
-    diagnosis.close()
+    try:
+        done, remaining = _Done(), diagnosis.report.damages
+        if diagnosis.unfinished and diagnosis.obstacle is None:
+            done = _redo(diagnosis, model, device, progress)
+            remaining = diagnosis.check_again()
+    finally:
+        diagnosis.close()
     return RepairReport(
         damages=damages,
         remaining=remaining,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from qkvault import THUMBNAIL_SIDE, Mask
+from qkvault import THUMBNAIL_SIDE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,15 +64,14 @@ class LayerSummary:
             found.append((low, pooled.to(torch.uint8)))
         return found
 
-    def metrics(self, mask: Mask) -> Tensor:
-        """The layer's metrics, float32 ``(example, head, metric)``."""
-        assert self._meter is not None
-        firsts = sorted({first for first, _ in self._numbers})
+    def metric_rows(self) -> Tensor:
+        """What the layer's metrics need, float32 ``(number, example, head, query_token)``."""
         parts = []
-        for first in firsts:
+        for first in sorted({first for first, _ in self._numbers}):
             starts = sorted(start for other, start in self._numbers if other == first)
-            parts.append(torch.cat([self._numbers[first, start] for start in starts], 3))
-        return self._meter.average(torch.cat(parts, 1) if len(parts) > 1 else parts[0], mask)
+            tiles = [self._numbers[first, start] for start in starts]
+            parts.append(torch.cat(tiles, 3) if len(tiles) > 1 else tiles[0])
+        return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
     def _add_map(self, place: int, examples: slice, start: int, part: Tensor, tokens: int) -> None:
         """Code a short text's rows at once; sum a longer one's into its bins."""

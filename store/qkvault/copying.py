@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .selection import Examples
-    from .spec import ArrayName, Json, Precision, Record, Stack
+    from .spec import ArrayName, Precision, Record, Stack
     from .units import UnitBuffer
 
 _SQUARE: Final = ("attention", "thumbnail")

@@ -263,8 +263,9 @@ def _parse(document: dict[str, Any]) -> Plan:
     if not lengths or lengths != sorted(set(lengths)):
         raise ValueError("buckets that do not ascend")
     examples = document["examples"]
-    if type(examples) is not int or examples != sum(rows for _, rows, _ in sizes):
-        raise ValueError(f"{examples!r:.40} examples in buckets of {sum(rows for _, rows, _ in sizes)}")
+    rows_planned = sum(rows for _, rows, _ in sizes)
+    if type(examples) is not int or examples != rows_planned:
+        raise ValueError(f"{examples!r:.40} examples in buckets of {rows_planned}")
     rejects, digest = document["rejects"]["count"], document["rejects"]["sha256"]
     if type(rejects) is not int or not 0 <= rejects < 2**63 or not isinstance(digest, str):
         raise ValueError("rejects without count and digest")

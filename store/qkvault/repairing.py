@@ -8,6 +8,7 @@ as any other. Equal bytes give the commits, the manifest and the digest that the
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from . import disk
 from .claims import Claim
 from .commits import COMMITS, MANIFEST, MAX_MANIFEST_BYTES, commit_path, parse_manifest
-from .errors import InputError, UnitTaken, VaultError
+from .errors import InputError, ResourceError, UnitTaken, VaultError
 from .origins import model_heads
 from .restoring import restorable_metadata, write_metadata
 from .store import Store
@@ -28,6 +29,7 @@ from .writer import VaultWriter
 
 if TYPE_CHECKING:
     from .damages import Damage, VerifyReport
+    from .plan import Plan
     from .spec import Record, VaultSpec
     from .verification import ProgressCall
 
@@ -68,6 +70,7 @@ class Diagnosis:
         self.path = store.path
         self.report = report
         self.spec: VaultSpec = store.plan.spec
+        self._lock = -1
         self._store = store
         self._vault = Vault.over(store)
         self.units = tuple(sorted({unit for damage in report.damages for unit in damage.units}))
@@ -79,8 +82,11 @@ class Diagnosis:
         self.lost = tuple(damage for damage in others if damage.path not in undone)
 
     def close(self) -> None:
-        """Let go of open files."""
+        """Let go of open files, and let other processes repair."""
         self._store.close()
+        lock, self._lock = self._lock, -1
+        if lock >= 0:
+            os.close(lock)
 
     @property
     def restorable(self) -> tuple[str, ...]:
@@ -95,10 +101,7 @@ class Diagnosis:
     @cached_property
     def digest(self) -> str | None:
         """The vault's digest by its manifest; None where that is missing or damaged."""
-        with suppress(VaultError):
-            data = disk.read_whole(self.path / MANIFEST, MAX_MANIFEST_BYTES)
-            return parse_manifest(data, self._store.plan, MANIFEST).hash
-        return None
+        return _read_digest(self.path, self._store.plan)
 
     @cached_property
     def obstacle(self) -> str | None:
@@ -152,20 +155,24 @@ class Diagnosis:
     def withdraw(self) -> VaultWriter:
         """Give up the damaged units and the manifest; the units are then pending.
 
+        What another process has redone meanwhile is left alone. Until :meth:`close`, no other
+        process repairs the vault.
+
         Raises:
             VaultError: the units could not be redone; nothing was touched.
-            ResourceError: the disk refuses.
+            ResourceError: the disk refuses, or another process repairs the vault.
         """
         if self.obstacle:
             raise VaultError(f"{self.path} cannot be repaired: {self.obstacle}")
         self._store.close()
+        self._lock = _lock(self.path)
         with disk.writing(self.path):
             (self.path / COMMITS).mkdir(exist_ok=True)
-        for unit in self.units:
-            _withdraw_commit(self.path, unit)
-        with disk.writing(self.path):
-            (self.path / MANIFEST).unlink(missing_ok=True)
-            disk.sync_folder(self.path)
+        left = [unit for unit in self.units if not _is_redone(self.path, unit)]
+        if left or _read_digest(self.path, self._store.plan) is None:
+            with disk.writing(self.path):
+                (self.path / MANIFEST).unlink(missing_ok=True)
+                disk.sync_folder(self.path)
         return VaultWriter(self.path)
 
     def check_again(self) -> tuple[Damage, ...]:
@@ -177,19 +184,43 @@ class Diagnosis:
         return (*found, *(damage for damage in redone if damage.path not in told))
 
 
-def _withdraw_commit(path: Path, unit: int) -> None:
-    """Take back a unit's commit, unless another process has redone the unit or is about to."""
+def _read_digest(path: Path, plan: Plan) -> str | None:
+    with suppress(VaultError):
+        data = disk.read_whole(path / MANIFEST, MAX_MANIFEST_BYTES)
+        return parse_manifest(data, plan, MANIFEST).hash
+    return None
+
+
+def _lock(path: Path) -> int:
+    """Keep other repairs out, where the disk has locks, until the result is closed."""
+    with disk.writing(path):
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            ours = disk.try_lock(fd) is not False
+        except BaseException:
+            os.close(fd)
+            raise
+    if not ours:
+        os.close(fd)
+        raise ResourceError(f"{path} is being repaired by another process; run again when it ends")
+    return fd
+
+
+def _is_redone(path: Path, unit: int) -> bool:
+    """Whether another process has redone a unit meanwhile. If not, its commit is taken back."""
     file = path / commit_path(unit)
     if disk.look_at(file, follow=False) is None:
-        return
+        return False
     try:
         claim = Claim(path, unit)
-    except UnitTaken:
-        return
+    except UnitTaken:  # an extraction that goes on with the vault is at it
+        return False
     try:
-        if verify_units(path, [unit], full=True):
-            with disk.writing(file), suppress(FileNotFoundError):
-                file.rename(claim.folder / "damaged-commit")
-                disk.sync_folder(file.parent)
+        if not verify_units(path, [unit], full=True):
+            return True
+        with disk.writing(file), suppress(FileNotFoundError):
+            file.rename(claim.folder / "damaged-commit")
+            disk.sync_folder(file.parent)
     finally:
         claim.release()
+    return False

@@ -176,9 +176,10 @@ class Store:
         return self._example_shard(self.examples(name).meta, number)
 
     def close(self) -> None:
-        """Let go of all open files. A later read opens them again."""
+        """Let go of all open files, and of what was read. A later read opens them again."""
         self._shards.clear()
         self._chunks.clear()
+        self._commits.clear()
 
     def _refuse_what_is_no_vault(self) -> None:
         state = vault_state(self.path)

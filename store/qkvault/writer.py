@@ -208,6 +208,7 @@ class VaultWriter:
             VaultError: units are pending.
             ResourceError: the disk refuses.
         """
+        self._store.close()  # a commit that was seen may have been withdrawn since, by a repair
         plan = self._store.plan
         hashes = []
         stored: dict[str, int] = {}

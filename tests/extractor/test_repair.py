@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +13,7 @@ import pytest
 
 import qkvault
 from extractor.models import tiny_bert, write_texts
-from qkvault import InputError, PlanMismatch, VaultError
+from qkvault import InputError, PlanMismatch, ResourceError, VaultError
 from qkvault_extractor import ExtractOptions, Progress, RepairReport, extract, repair
 from qkvault_extractor.pack import Packer
 
@@ -284,6 +286,34 @@ def test_a_stop_between_commits_and_manifest_is_found(
     assert qkvault.vault_state(vault) == "complete"
     assert redo(vault).same is True
     assert files_of(vault) == files_of(sound)
+
+
+def test_one_process_repairs_at_a_time(vault: Path) -> None:
+    one_shard(vault).unlink()
+    one_commit(vault).unlink()
+    before = marks_of(vault)
+    first = qkvault.diagnose(vault)
+    lock = os.open(vault, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with pytest.raises(ResourceError, match="another process"):
+        redo(vault)
+    assert marks_of(vault) == before
+    os.close(lock)
+    assert redo(vault).ok
+    redone = marks_of(vault)
+    with first.withdraw() as writer:
+        assert writer.pending() == []
+    first.close()
+    assert marks_of(vault) == redone
+
+
+def test_a_withdrawn_commit_is_missed_by_who_has_seen_it(vault: Path) -> None:
+    (vault / "manifest.json").unlink()
+    with qkvault.resume(vault) as writer:
+        assert writer.pending() == []
+        one_commit(vault).unlink()
+        with pytest.raises(VaultError, match="1 of 6 units"):
+            writer.finish()
 
 
 def test_the_model_is_asked_for_and_held_to_the_plan(
