@@ -312,7 +312,7 @@ def test_a_withdrawn_commit_is_missed_by_who_has_seen_it(vault: Path) -> None:
     with qkvault.resume(vault) as writer:
         assert writer.pending() == []
         one_commit(vault).unlink()
-        with pytest.raises(VaultError, match="1 of 6 units"):
+        with pytest.raises(VaultError, match=r"1 of \d+ units"):
             writer.finish()
 
 
