@@ -132,9 +132,9 @@ def _redo(
     from qkvault_extractor.run import run_units
 
     before, written = diagnosis.digest, 0
-    examples = sum(len(diagnosis.records(unit)) for unit in diagnosis.units)
     ready = _make_ready(diagnosis, model, device) if diagnosis.units else None
     with diagnosis.withdraw() as writer:
+        units = writer.pending()
         if ready is not None:
             loaded, found = ready
             budget = batch_budget(writer.spec.provenance, loaded.device.type)
@@ -146,7 +146,8 @@ def _redo(
             )
         digest = writer.finish()
     same = None if before is None else digest == before
-    return _Done(len(diagnosis.units), examples, same, written)
+    examples = sum(len(unit.examples) for unit in units)
+    return _Done(len(units), examples, same, written)
 
 
 def _make_ready(diagnosis: Diagnosis, model: str | None, device: str) -> tuple[LoadedModel, Probe]:
