@@ -86,17 +86,21 @@ class HeadMetrics:
         Returns:
             float32 ``(example, head, metric)``, in the order of ``qkvault.METRICS``.
         """
+        return self.average(self.take(attention), mask)
+
+    def take(self, attention: Tensor) -> Tensor:
+        """Take what the metrics need of whole maps; as :meth:`take_rows`."""
         examples, heads, queries, keys = attention.shape
         cells = queries * keys
         if examples * heads * cells <= CELLS_AT_ONCE:
-            return self.average(self.take_rows(attention, 0), mask)
+            return self.take_rows(attention, 0)
         rows = torch.empty((len(_ROWS), examples, heads, queries), device=attention.device)
         together = max(1, CELLS_AT_ONCE // cells)
         for example in range(examples):  # heads of one example lie side by side: nothing is copied
             for head in range(0, heads, together):
                 part = (slice(example, example + 1), slice(head, head + together))
                 rows[(slice(None), *part)] = self.take_rows(attention[part], 0, part[0])
-        return self.average(rows, mask)
+        return rows
 
     def take_rows(self, attention: Tensor, start: int, examples: slice = slice(None)) -> Tensor:
         """Take what the metrics need of some query rows.
@@ -129,8 +133,8 @@ class HeadMetrics:
         """Average rows over the query tokens that count.
 
         Args:
-            rows: of :meth:`take_rows`, ``(number, example, head, query_token)``, of all queries; heads
-                of several layers may follow each other.
+            rows: of :meth:`take_rows`, ``(number, example, head, query_token)``, of all queries;
+                heads of several layers may follow each other.
             mask: theirs.
 
         Returns:

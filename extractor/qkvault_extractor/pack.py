@@ -23,7 +23,7 @@ from qkvault_extractor.thumbnails import is_poolable, pool
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from qkvault import TokenRoles
+    from qkvault import Mask, TokenRoles
     from qkvault_extractor.capture import AttentionCall
     from qkvault_extractor.probe import Probe
 
@@ -32,6 +32,9 @@ ROW_SUM_TOLERANCE: Final = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bflo
 
 CACHED_WEIGHTS: Final = 1 << 17
 """Attention weights packed at once, 512 kB as float32: later passes find them in a cache."""
+
+METRIC_NUMBERS: Final = 1 << 24
+"""Numbers taken of attention rows that wait to be averaged to metrics, at most."""
 
 LARGEST_HALF: Final = 65504.0
 """Largest float16."""
@@ -124,6 +127,7 @@ class Packer:
         self._taken = 0
         self._meter = None
         self._summary = None
+        self._metric_rows: dict[int, Tensor] = {}  # of each call, until they are averaged
         self._row_errors: list[Tensor] = []  # one (example,) per call
         self._norms: list[Tensor] = []  # one (example,) per call and kept vector array
 
@@ -146,7 +150,8 @@ class Packer:
                 self._pack_maps(site.stack, depth, call.attention)
             for name in self._vectors:
                 self._pack_vectors(f"{site.stack}/{name}", depth, getattr(call, name))
-            self._pack_metrics(f"{site.stack}/metrics", depth, call)
+            if f"{site.stack}/metrics" in self._buffers:
+                self._take_metrics(call)
         if self._summary is not None:
             for start, codes in self._summary.thumbnails():
                 side = codes.shape[-1]
@@ -164,10 +169,8 @@ class Packer:
             weights: float32 ``(example, head, query_token, key_token)``.
         """
         if self._summary is None:
-            lengths = self._batch.lengths.tolist()
-            if self._meter is None and self._batch.roles:
-                self._meter = HeadMetrics(lengths, self._batch.roles, weights.device)
-            self._summary = LayerSummary(self._batch.equal_lengths(), self._meter)
+            meter = self._meter_on(weights.device) if self._batch.roles else None
+            self._summary = LayerSummary(self._batch.equal_lengths(), meter)
         self._summary.add(first, start, weights)
 
     def finish(self, logits: Tensor | None) -> None:
@@ -185,6 +188,7 @@ class Packer:
                 f"{self._taken} of {len(self._sites)} attention layers were captured; "
                 "a model whose layers depend on its input cannot be captured"
             )
+        self._store_metrics()
         self._check_sums()
         self._check_norms()
         if logits is not None:
@@ -245,19 +249,36 @@ class Packer:
         for start, stop, tokens in self._runs:
             self._write(name, depth, start, host[start:stop, :, :tokens], tokens, vectors.shape[-1])
 
-    def _pack_metrics(self, name: str, depth: int, call: AttentionCall) -> None:
-        """Store the metrics of a layer's heads, where they are kept."""
-        if name not in self._buffers:
-            return
-        mask = self._masks[call.index]
+    def _take_metrics(self, call: AttentionCall) -> None:
+        """Take what the metrics of a layer's heads need; many layers are then averaged at once."""
         if self._summary is not None:
-            values = self._summary.metrics(mask)
+            rows = self._summary.metric_rows()
         else:
-            if self._meter is None:
-                lengths, device = self._batch.lengths.tolist(), call.weights.device
-                self._meter = HeadMetrics(lengths, self._batch.roles, device)
-            values = self._meter.measure(call.weights, mask)
-        self._buffers[name][self._batch.rows, depth] = values.cpu().numpy()
+            rows = self._meter_on(call.weights.device).take(call.weights)
+        self._metric_rows[call.index] = rows
+        if len(self._metric_rows) * rows.numel() > METRIC_NUMBERS:
+            self._store_metrics()
+
+    def _store_metrics(self) -> None:
+        """Store the metrics of the layers taken so far."""
+        alike: dict[tuple[Mask, int], list[int]] = {}
+        for index, rows in self._metric_rows.items():
+            alike.setdefault((self._masks[index], rows.shape[2]), []).append(index)
+        for (mask, _), calls in alike.items():
+            assert self._meter is not None
+            rows = torch.cat([self._metric_rows[index] for index in calls], 2)
+            values = (
+                self._meter.average(rows, mask).cpu().numpy()
+            )  # (example, layer * head, metric)
+            for index, layer in zip(calls, np.split(values, len(calls), axis=1), strict=True):
+                name = f"{self._sites[index].stack}/metrics"
+                self._buffers[name][self._batch.rows, self._depths[index]] = layer
+        self._metric_rows.clear()
+
+    def _meter_on(self, device: torch.device) -> HeadMetrics:
+        if self._meter is None:
+            self._meter = HeadMetrics(self._batch.lengths.tolist(), self._batch.roles, device)
+        return self._meter
 
     def _write(
         self, name: str, depth: int, start: int, values: NDArray[Any], height: int, width: int

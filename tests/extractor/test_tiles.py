@@ -148,11 +148,12 @@ def test_summaries_are_those_of_whole_maps(lengths: list[int]) -> None:
         roles.append(TokenRoles(special, punctuation, segments))
     edges = [0, *(np.flatnonzero(np.diff(lengths)) + 1).tolist(), len(lengths)]
     runs = [(a, b, lengths[a]) for a, b in zip(edges, edges[1:], strict=False)]
-    summary = LayerSummary(runs, HeadMetrics(lengths, roles, query.device))
+    meter = HeadMetrics(lengths, roles, query.device)
+    summary = LayerSummary(runs, meter)
     tiled = TiledAttention([recipe], lambda _, *tile: summary.add(*tile))
     tiled.start(lengths, query.device)
     tiled(0, query, key, value, make_mask(recipe.mask, lengths), 0.3)
-    measured = summary.metrics(recipe.mask).numpy()
+    measured = meter.average(summary.metric_rows(), recipe.mask).numpy()
     thumbnails = {
         first + place: codes
         for first, run in summary.thumbnails()
