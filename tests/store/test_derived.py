@@ -283,3 +283,34 @@ def test_plain_zarr_opens_metrics(derived: qkvault.Vault) -> None:
     assert array.attrs["metrics"] == list(METRICS)
     assert array.metadata.dimension_names == ("example", "layer", "head", "metric")
     np.testing.assert_array_equal(array[0], derived[3].metrics.array)
+
+
+def test_copies_keep_deriving(derived: qkvault.Vault, tmp_path: Path) -> None:
+    with qkvault.copy(
+        derived, tmp_path / "c", layers=[4, 6], heads=[3, 1], examples=[3, 1]
+    ) as part:
+        assert part.spec.attention == "derived"
+        assert part.spec.stacks[0].recipe[1].slopes == (0.0625, 0.25)
+        for copied, index in zip(part, (3, 1), strict=True):
+            own = derived[index]
+            np.testing.assert_array_equal(copied.attention[:, :], own.attention[[4, 6], [3, 1]])
+            np.testing.assert_array_equal(
+                copied.metrics.array, own.metrics.array[[2, 3]][:, [3, 1]]
+            )
+    report = qkvault.verify(tmp_path / "c", full=True, derive=True)
+    assert report.ok, report.damages
+
+
+def test_copies_without_queries_derive_no_more(derived: qkvault.Vault, tmp_path: Path) -> None:
+    with qkvault.copy(derived, tmp_path / "c", arrays=["key"]) as part:
+        assert part.spec.attention == "stored"
+        with pytest.raises(MissingArray):
+            _ = part[0].attention
+
+
+def test_exports_keep_deriving(derived: qkvault.Vault, tmp_path: Path) -> None:
+    qkvault.export(derived, tmp_path / "x.h5")
+    with qkvault.open(tmp_path / "x.h5") as exported:
+        assert exported[3].attention.derived
+        np.testing.assert_array_equal(exported[3].attention[4], derived[3].attention[4])
+        np.testing.assert_array_equal(exported.metrics("a_to_b"), derived.metrics("a_to_b"))
