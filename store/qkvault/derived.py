@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .arrays import Decode, RowReader
+    from .recipe import Recipe
     from .spec import Stack, VaultSpec
 
 Kind = Literal["attention", "scores"]
@@ -84,29 +86,27 @@ class DerivedReader:
         shared = self._stack.heads // self._stack.key_heads
         used = [head // shared for head in heads]
         kept = sorted(set(used))
-        places = [kept.index(key_head) for key_head in used]
+        settings: dict[str, Any] = {
+            "key_head": [kept.index(key_head) for key_head in used],
+            "heads": heads,
+            "first_query": tokens.start,
+        }
         query = self._vectors(self._query, row, layers, heads, tokens)
         key = self._vectors(self._key, row, layers, kept, range(width))
-
-        def compute(at: int) -> None:
-            self._compute(
-                query[at],
-                key[at],
-                self._stack.scaling[layers[at]],
-                self._stack.recipe[layers[at]],
-                key_head=places,
-                heads=heads,
-                first_query=tokens.start,
-                out=out[at],
-            )
-
-        if len(layers) > 1 and out.size >= _SHARED_CELLS:
-            for done in [pool().submit(compute, at) for at in range(len(layers))]:
+        jobs = [
+            partial(self._compute, query[at], key[at], *self._terms(layer), **settings, out=out[at])
+            for at, layer in enumerate(layers)
+        ]
+        if len(jobs) > 1 and out.size >= _SHARED_CELLS:
+            for done in [pool().submit(job) for job in jobs]:
                 done.result()
         else:
-            for at in range(len(layers)):
-                compute(at)
+            for job in jobs:
+                job()
         return out
+
+    def _terms(self, layer: int) -> tuple[float, Recipe]:
+        return self._stack.scaling[layer], self._stack.recipe[layer]
 
     def _vectors(
         self,
