@@ -318,7 +318,12 @@ def sweep_dead_plans(path: Path) -> None:
 
 
 def _remove_if_dead(folder: Path) -> None:
-    lock = os.open(folder / PLAN, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        lock = os.open(folder / PLAN, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        # A plan is the first file into such a folder: without one, an earlier sweep was cut short.
+        disk.sweep(folder)
+        return
     try:
         if disk.try_lock(lock):
             disk.sweep(folder)

@@ -64,7 +64,7 @@ def test_xarray_that_is_not_installed(
     vault: qkvault.Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "xarray", None)
-    with pytest.raises(ResourceError, match="pip install xarray"):
+    with pytest.raises(ResourceError, match="interop"):
         vault[0].to_xarray()
 
 

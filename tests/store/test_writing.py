@@ -172,10 +172,14 @@ def test_planning_folders_of_dead_processes_are_swept(tmp_path: Path) -> None:
     stale.mkdir()
     (stale / "plan.json").touch()
     (stale / "zarr.json").write_text("{}")
+    swept_halfway = tmp_path / "v.planning-half"
+    (swept_halfway / "examples").mkdir(parents=True)
+    (swept_halfway / "examples" / "zarr.json").write_bytes(b"{}")
     bystander = tmp_path / "v2.planning-dead"
     bystander.mkdir()
     run(tmp_path / "v")
     assert not stale.exists()
+    assert not swept_halfway.exists()
     assert bystander.exists()
 
 
