@@ -13,6 +13,7 @@ from .derived import DerivedReader, refuse_underivable
 from .errors import InputError, MissingArray, OutOfRange
 from .heads import HeadArray
 from .measured import read_metrics
+from .outcomes import judge, prediction_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -215,6 +216,11 @@ class Example:
         return prediction_of(self.logits)
 
     @property
+    def correct(self) -> bool | None:
+        """Whether the prediction is the class of the label; None where that cannot be said."""
+        return judge(self.label, self.prediction, self.vault.spec.label_names)
+
+    @property
     def stacks(self) -> tuple[str, ...]:
         """Names of the stacks that are kept."""
         return tuple(stack.name for stack in self.vault.spec.stacks)
@@ -327,10 +333,3 @@ def _notebook() -> Any:
         return import_module("qkvault_viewer.notebook")
     except ModuleNotFoundError:
         return None
-
-
-def prediction_of(logits: NDArray[np.float32] | None) -> int | float | None:
-    """Class with the largest output, or the output itself where it is the only one, or None."""
-    if logits is None:
-        return None
-    return float(logits[0]) if len(logits) == 1 else int(logits.argmax())

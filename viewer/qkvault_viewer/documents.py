@@ -92,7 +92,7 @@ def example_document(example: Example) -> dict[str, Any]:
         "label_name": class_name(example.label, gold_names(example.vault)),
         "prediction": plain(example.prediction),
         "prediction_name": class_name(example.prediction, label_names),
-        "correct": is_correct(example.label, example.prediction, label_names),
+        "correct": example.correct,
         "logits": plain(example.logits),
         "columns": plain(example.columns),
     }
@@ -135,20 +135,6 @@ def table_row(row: Mapping[str, Any]) -> dict[str, Any]:
             shown["columns"][name] = spelled[:CELL_LIMIT]
             cut.append(f"columns.{name}")
     return {**shown, "truncated": cut} if cut else shown
-
-
-def is_correct(label: object, prediction: object, names: Sequence[str]) -> bool | None:
-    """Whether the predicted class is the one that ``label`` names, by number or by name.
-
-    None where that cannot be said. The same rule as the corpus table's.
-    """
-    if not isinstance(prediction, int):
-        return None
-    if isinstance(label, int):
-        return label == prediction
-    if isinstance(label, str) and label in names:
-        return names.index(label) == prediction
-    return None
 
 
 def class_name(label: object, names: Sequence[str]) -> str | None:

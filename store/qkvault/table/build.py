@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ResourceError, VaultError
+from ..outcomes import Prediction, judge
 from ..spec import Json, Label, Record, VaultSpec
 from .columns import ColumnKinds
 from .sorting import SORTING_SCHEMA, write_orders
@@ -77,7 +78,6 @@ class TableSource(Protocol):
         """Example numbers (n,) and their logits (n, C), for all examples that have them."""
 
 
-Prediction = int | float | None
 
 
 def build_table(
@@ -132,20 +132,6 @@ def predictions(source: TableSource) -> Callable[[int], Prediction]:
         return None if math.isnan(value) else number(value)
 
     return answer_for
-
-
-def judge(label: Json, prediction: Prediction, label_names: tuple[str, ...]) -> bool | None:
-    """Whether ``prediction`` is the class that ``label`` names; None where that cannot be said.
-
-    A label names a class by its number or by its name in ``label_names``.
-    """
-    if not isinstance(prediction, int):
-        return None
-    if isinstance(label, int):
-        return label == prediction
-    if isinstance(label, str) and label in label_names:
-        return label_names.index(label) == prediction
-    return None
 
 
 def _prepare(connection: sqlite3.Connection) -> None:

@@ -34,6 +34,17 @@ HOSTILE = (
 )
 
 
+def write_random(path: Path, spec: VaultSpec, records: list[Record]) -> Path:
+    """Write a vault of these records, its arrays random."""
+    with qkvault.create(path, spec, records) as writer:
+        for unit in writer.pending():
+            buffer = writer.begin(unit)
+            fill(buffer, spec)
+            writer.commit(buffer)
+        writer.finish()
+    return path
+
+
 def make_hostile(path: Path) -> Path:
     """A vault whose every string tries something."""
     spec = VaultSpec(
@@ -60,13 +71,7 @@ def make_hostile(path: Path) -> Path:
                 columns={HOSTILE[0]: HOSTILE[1]},
             )
         )
-    with qkvault.create(path, spec, records) as writer:
-        for unit in writer.pending():
-            buffer = writer.begin(unit)
-            fill(buffer, spec)
-            writer.commit(buffer)
-        writer.finish()
-    return path
+    return write_random(path, spec, records)
 
 
 def make_pieces(path: Path) -> Path:
@@ -91,13 +96,7 @@ def make_pieces(path: Path) -> Path:
         segments=(*[0] * 8, *[1] * 6),
         offsets=(),
     )
-    with qkvault.create(path, spec, [record]) as writer:
-        for unit in writer.pending():
-            buffer = writer.begin(unit)
-            fill(buffer, spec)
-            writer.commit(buffer)
-        writer.finish()
-    return path
+    return write_random(path, spec, [record])
 
 
 def make_terms(path: Path) -> Path:
@@ -155,13 +154,7 @@ def make_families(path: Path) -> Path:
     random = np.random.default_rng(0)
     names = ["cat-mat", "eminem-sick", "eminem-terrific", "eminem-available", "plain"]
     records = [replace(make_record(n, 14, random=random), id=name) for n, name in enumerate(names)]
-    with qkvault.create(path, spec, records) as writer:
-        for unit in writer.pending():
-            buffer = writer.begin(unit)
-            fill(buffer, spec)
-            writer.commit(buffer)
-        writer.finish()
-    return path
+    return write_random(path, spec, records)
 
 
 @pytest.fixture(scope="session")
