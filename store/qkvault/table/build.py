@@ -78,8 +78,6 @@ class TableSource(Protocol):
         """Example numbers (n,) and their logits (n, C), for all examples that have them."""
 
 
-
-
 def build_table(
     source: TableSource, path: Path, progress: Callable[[float], None] | None = None
 ) -> None:
