@@ -69,7 +69,7 @@ class Bench:
         self.loaded = load_model(model, load_config(model), tokenizer, options.device)
         self.records = _make_records(options, tokenizer)
         derives = options.attention == "derive"
-        self.seen = probe(self.loaded, self.records[0].token_ids, "half" if derives else None)
+        self.seen = probe(self.loaded, self.records[:1], "half" if derives else None)
         self.budget = options.batch_tokens or default_budget(self.loaded.device.type)
         self.scratch = scratch
         self.size = 0
@@ -108,7 +108,7 @@ class Bench:
         self.loaded.model.set_attn_implementation("sdpa")
         with torch.inference_mode():
             for batch in self.batches:
-                self.loaded.forward([r.token_ids for r in batch], [r.segments for r in batch])
+                self.loaded.forward(batch)
 
     def capture(self, writer: qkvault.VaultWriter) -> None:
         """Forward, capture and pack."""

@@ -22,7 +22,9 @@ seconds of the forward pass alone and with packing: 256 tokens 4.75 and 5.78, 51
 """
 
 
-def plan_batches(lengths: NDArray[np.int32], budget: int) -> list[NDArray[np.int64]]:
+def plan_batches(
+    lengths: NDArray[np.int32], budget: int, kinds: NDArray[np.int64] | None = None
+) -> list[NDArray[np.int64]]:
     """Divide examples into batches of at most ``budget`` tokens, padding included.
 
     Examples go by ascending length. A batch is closed where the length changes once it holds a
@@ -32,19 +34,23 @@ def plan_batches(lengths: NDArray[np.int32], budget: int) -> list[NDArray[np.int
     Args:
         lengths: tokens of each example, int32 [N].
         budget: most tokens in one batch.
+        kinds: a number per example, int64 [N]; unequal ones share no batch. All alike if None.
 
     Returns:
         Positions into ``lengths``, one int64 array per batch, together a permutation.
     """
-    order = np.argsort(lengths, kind="stable").astype(np.int64)
+    if kinds is None:
+        kinds = np.zeros(len(lengths), np.int64)
+    order = np.lexsort((lengths, kinds)).astype(np.int64)
     batches: list[NDArray[np.int64]] = []
     start = 0
     for stop in range(1, len(order) + 1):
         if stop < len(order):
             last, following = int(lengths[order[stop - 1]]), int(lengths[order[stop]])
             count = stop - start
-            grows_too_long = following > last and count * last >= budget // 4
-            if (count + 1) * following <= budget and not grows_too_long:
+            parted = kinds[order[stop - 1]] != kinds[order[stop]]
+            parted |= following > last and count * last >= budget // 4
+            if (count + 1) * following <= budget and not parted:
                 continue
         batches.append(order[start:stop])
         start = stop

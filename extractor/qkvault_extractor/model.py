@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from qkvault import InputError, ResourceError
+from qkvault_extractor.feeding import TextFeed
 from qkvault_extractor.machine import quiet, resolve_device, share_cores
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+    from qkvault import Record
+    from qkvault_extractor.feeding import Feed
 
 SUPPORTED: Final = (
     "BERT, RoBERTa, DistilBERT, ALBERT, ELECTRA, GPT-2, GPT-NeoX, OPT, Llama, Mistral, Qwen, Gemma "
@@ -38,9 +41,7 @@ class LoadedModel:
         device: where it runs.
         logits: outputs of its classification head; 0 without one.
         label_names: names of its classes; empty where the checkpoint does not name them.
-        pad_id: what fills up shorter examples of a batch.
-        takes_segments: whether it is told which of two texts a token is of (``token_type_ids``).
-        takes_batches: whether several examples of different length can share a forward pass.
+        feed: makes its input of records.
     """
 
     model: PreTrainedModel
@@ -48,40 +49,19 @@ class LoadedModel:
     device: torch.device
     logits: int
     label_names: tuple[str, ...]
-    pad_id: int
-    takes_segments: bool
-    takes_batches: bool
+    feed: Feed
 
-    def forward(
-        self,
-        token_ids: Sequence[Sequence[int]],
-        segments: Sequence[Sequence[int]] | None = None,
-        **options: Any,
-    ) -> Any:
-        """Run one batch, padded on the right.
+    def forward(self, records: Sequence[Record], **options: Any) -> Any:
+        """Run one batch.
 
         Args:
-            token_ids: one sequence of vocabulary ids per example.
-            segments: one sequence of 0 and 1 per example, as long; ignored by models without them.
+            records: its examples.
             options: passed on to the model.
 
         Returns:
             The model's own output object.
         """
-        inputs: dict[str, Tensor] = {
-            "input_ids": self._pad(token_ids, self.pad_id),
-            "attention_mask": self._pad([[1] * len(ids) for ids in token_ids], 0),
-        }
-        if self.takes_segments and segments is not None:
-            inputs["token_type_ids"] = self._pad(segments, 0)
-        return self.model(**inputs, **options)
-
-    def _pad(self, rows: Sequence[Sequence[int]], fill: int) -> Tensor:
-        import torch
-
-        longest = max(len(row) for row in rows)
-        padded = [[*row, *[fill] * (longest - len(row))] for row in rows]
-        return torch.tensor(padded, dtype=torch.long, device=self.device)
+        return self.model(**self.feed.make_inputs(records, self.device), **options)
 
 
 def load_config(model: str) -> PreTrainedConfig:
@@ -201,9 +181,11 @@ def load_model(
         device=place,
         logits=config.num_labels or 0 if classifies else 0,
         label_names=_label_names(config) if classifies else (),
-        pad_id=pads[0],
-        takes_segments=_takes_segments(network, tokenizer),
-        takes_batches=not classifies or _is_id(config.pad_token_id),
+        feed=TextFeed(
+            pad_id=pads[0],
+            takes_segments=_takes_segments(network, tokenizer),
+            takes_batches=not classifies or _is_id(config.pad_token_id),
+        ),
     )
 
 

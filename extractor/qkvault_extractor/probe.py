@@ -21,13 +21,13 @@ from qkvault_extractor.recipes import derived_difference, find_recipe
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from qkvault import Record
+
 TOLERANCE: Final = 1e-5
 """Largest difference between captured and eager attention in float32; rounding stays below 5e-6."""
 
 PROBE_CELLS: Final = 1 << 27
 """Most attention weights of a probe, over all layers and heads (512 MB of float32)."""
-
-SHORTEST_PROBE: Final = 8
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,15 @@ class Probe:
 
 
 def probe(
-    loaded: LoadedModel, token_ids: Sequence[int], derive: Literal["half", "single"] | None = None
+    loaded: LoadedModel,
+    records: Sequence[Record],
+    derive: Literal["half", "single"] | None = None,
 ) -> Probe:
-    """Run a model twice on a small padded batch: captured, and as it is; compare, describe.
+    """Run a model twice on a small batch: captured, and as it is; compare, describe.
 
     Args:
         loaded: the model.
-        token_ids: ids of a long example of the data; it is cut or repeated to a useful length.
+        records: examples of the data, the longest among them.
         derive: make sure that attention follows from queries and keys kept in half or single
             precision, and that the model runs without maps of its attention.
 
@@ -86,14 +88,13 @@ def probe(
     """
     import torch
 
-    longest = _probe_length(loaded)
-    ids = (list(token_ids) * SHORTEST_PROBE)[: max(SHORTEST_PROBE, min(len(token_ids), longest))]
-    batch = [ids, ids[: len(ids) // 2]] if loaded.takes_batches else [ids]
+    batch = loaded.feed.choose_probe(records, _most_tokens(loaded))
+    tokens, longest = len(batch[0].tokens), max(len(record.tokens) for record in records)
     with torch.inference_mode(), quiet():
         calls, output = _run_captured(loaded, batch)
         _check_calls(loaded, calls)
         difference = _compare(loaded, batch, calls, output)
-        sites, stacks = _describe(loaded, calls, len(ids), len(token_ids))
+        sites, stacks = _describe(loaded, calls, tokens, longest)
         sinks = any({"s_aux", "sinks"} & call.terms.keys() for call in calls)
         seen = Probe(stacks, sites, difference, not sinks)
         if derive is None:
@@ -101,7 +102,7 @@ def probe(
         _refuse_underivable(loaded, seen)
         _check_tiles(loaded, seen, batch, output)
         errors = [
-            derived_difference(call, len(ids), recipe, half=derive == "half")
+            derived_difference(call, tokens, recipe, half=derive == "half")
             for call, recipe in zip(calls, seen.recipes, strict=True)
         ]
     return replace(seen, derived_error=max(errors))
@@ -119,16 +120,16 @@ def _refuse_underivable(loaded: LoadedModel, seen: Probe) -> None:
             )
 
 
-def _check_tiles(loaded: LoadedModel, seen: Probe, batch: list[list[int]], output: object) -> None:
+def _check_tiles(loaded: LoadedModel, seen: Probe, batch: list[Record], output: object) -> None:
     """Run the model on attention in tiles: with padding, and without, where masks are left out."""
     from qkvault_extractor.tiles import TiledAttention
 
-    for texts in (batch, batch[:1]):
+    for records in (batch, batch[:1]):
         tiled = TiledAttention(seen.recipes, None)
-        lengths = [len(ids) for ids in texts]
+        lengths = [len(record.tokens) for record in records]
         tiled.start(lengths, loaded.device)
         with Collector(loaded.model, lambda _: None, tiled):
-            found = loaded.forward(texts, [[0] * len(ids) for ids in texts])
+            found = loaded.forward(records)
         tiled.finish()
         drift = _largest_output(found, output, lengths)
         if not drift <= 100 * TOLERANCE:
@@ -138,20 +139,18 @@ def _check_tiles(loaded: LoadedModel, seen: Probe, batch: list[list[int]], outpu
             )
 
 
-def _probe_length(loaded: LoadedModel) -> int:
+def _most_tokens(loaded: LoadedModel) -> int:
     """The longest probe that memory allows: a window shows only on texts longer than it."""
     config = loaded.model.config.get_text_config()
     maps = 2 * config.num_hidden_layers * config.num_attention_heads
-    return max(SHORTEST_PROBE, int((PROBE_CELLS / maps) ** 0.5))
+    return int((PROBE_CELLS / maps) ** 0.5)
 
 
-def _run_captured(
-    loaded: LoadedModel, batch: list[list[int]]
-) -> tuple[list[AttentionCall], object]:
+def _run_captured(loaded: LoadedModel, batch: list[Record]) -> tuple[list[AttentionCall], object]:
     calls: list[AttentionCall] = []
     with Collector(loaded.model, calls.append):
         try:
-            output = loaded.forward(batch, [[0] * len(ids) for ids in batch])
+            output = loaded.forward(batch)
         except InputError:
             raise
         except Exception as error:  # the model's own code; whatever it raises names the reason
@@ -219,13 +218,13 @@ def number_layers(calls: Sequence[AttentionCall]) -> tuple[int, ...]:
 
 
 def _compare(
-    loaded: LoadedModel, batch: list[list[int]], calls: list[AttentionCall], output: object
+    loaded: LoadedModel, batch: list[Record], calls: list[AttentionCall], output: object
 ) -> float:
     """Largest difference from the model's own eager pass, over the tokens that are not padding."""
     before = loaded.model.config._attn_implementation
     loaded.model.set_attn_implementation("eager")
     try:
-        eager = loaded.forward(batch, [[0] * len(ids) for ids in batch], output_attentions=True)
+        eager = loaded.forward(batch, output_attentions=True)
     finally:
         loaded.model.set_attn_implementation(before)
     own = [a for a in getattr(eager, "attentions", None) or () if a is not None]
@@ -236,7 +235,7 @@ def _compare(
     pairs = [(call.weights, theirs) for call, theirs in zip(calls, own, strict=True)]
     if any(ours.shape != theirs.shape for ours, theirs in pairs):
         raise _refuse(loaded, "captured attention has another shape than its own")
-    lengths = [len(ids) for ids in batch]
+    lengths = [len(record.tokens) for record in batch]
     worst = _largest(
         [
             (ours[i, :, :n, :n], theirs[i, :, :n, :n])

@@ -46,11 +46,10 @@ def load_and_probe(
     from qkvault_extractor.probe import probe
 
     loaded = load_model(name, config, tokenizer, device)
-    longest = max(records, key=lambda record: len(record.token_ids))
     kept: Literal["half", "single"] | None = None
     if attention == "derived":
         kept = "single" if precision == "float32" else "half"
-    return loaded, probe(loaded, longest.token_ids, kept)
+    return loaded, probe(loaded, records, kept)
 
 
 def refuse_other_attention(path: Path, spec: VaultSpec, loaded: LoadedModel, found: Probe) -> None:

@@ -96,7 +96,7 @@ class _Runner:
         self._writer = writer
         self._loaded = loaded
         self._probe = probe
-        self._budget = budget if loaded.takes_batches else 1
+        self._budget = budget if loaded.feed.takes_batches else 1
         self._meter = meter
 
     def fill(self, buffer: UnitBuffer) -> None:
@@ -110,7 +110,7 @@ class _Runner:
             tiled = TiledAttention(self._probe.recipes, packer.take_tile)
         lengths = buffer.unit.lengths
         with torch.inference_mode(), Collector(self._loaded.model, packer.take, tiled) as collector:
-            for rows in plan_batches(lengths, self._budget):
+            for rows in plan_batches(lengths, self._budget, self._loaded.feed.kinds(records)):
                 collector.start_forward()
                 if tiled is not None:
                     tiled.start(lengths[rows].tolist(), self._loaded.device)
@@ -122,14 +122,11 @@ class _Runner:
     def _forward(self, packer: Packer, rows: np.ndarray, records: Sequence[Record]) -> None:
         import torch
 
-        lengths = np.array([len(record.token_ids) for record in records])
+        lengths = np.array([len(record.tokens) for record in records])
         roles = [token_roles(record) for record in records] if self._writer.spec.metrics else ()
         packer.start(Batch(rows, lengths, [record.id for record in records], roles))
         try:
-            output = self._loaded.forward(
-                [record.token_ids for record in records],
-                [record.segments for record in records],
-            )
+            output = self._loaded.forward(records)
         except torch.OutOfMemoryError as error:
             raise ResourceError(
                 f"{self._loaded.device} ran out of memory on {len(records)} examples of "

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qkvault import Record
+
 SENTENCE = (
     "the a cat dog rug mat sat lay on and barked heard nobody in long quiet night rain snow is "
     "was it he she they lake forest city river house small big red green to of for with by from"
@@ -151,6 +153,12 @@ def save(path: Path, prefix: str, suffix: str, settings: dict[str, Any], labels:
         torch.manual_seed(0)
         getattr(transformers, prefix + suffix)(config).save_pretrained(path)
     return path
+
+
+def record_of(ids: list[int]) -> Record:
+    """A record of one text, of these token ids."""
+    none = (0,) * len(ids)
+    return Record("r", ("text",), tuple(map(str, ids)), tuple(ids), none, none)
 
 
 def wordpiece(path: Path) -> int:

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 import torch
 
-from extractor.models import DEPTH, FAMILIES, tiny_bert, tiny_family, tiny_gpt2, tiny_llama
+from extractor.models import (
+    DEPTH,
+    FAMILIES,
+    record_of,
+    tiny_bert,
+    tiny_family,
+    tiny_gpt2,
+    tiny_llama,
+)
 from qkvault import InputError
 from qkvault_extractor import capture
 from qkvault_extractor.capture import AttentionCall, Collector
@@ -21,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 IDS = [2, 7, 9, 4, 11, 30, 8, 15, 21, 33, 6, 5, 12, 19]
-BATCH = [IDS[:6], IDS]
+BATCH = [record_of(IDS[:6]), record_of(IDS)]
 """A short example, which is padded, and a long one."""
 
 
@@ -53,8 +61,8 @@ def test_attention_equals_the_models_own_to_the_last_bit(family: LoadedModel) ->
     calls, own = run(family), own_attention(family)
     assert len(calls) == len(own) == DEPTH
     for call, theirs in zip(calls, own, strict=True):
-        for example, ids in enumerate(BATCH):
-            n = len(ids)
+        for example, record in enumerate(BATCH):
+            n = len(record.tokens)
             assert torch.equal(call.attention[example, :, :n, :n], theirs[example, :, :n, :n])
             assert call.attention[example, :, :n, :n].std() > 0.02, "too even to tell anything"
 
@@ -70,8 +78,8 @@ def test_query_key_and_scaling_give_the_attention(family: LoadedModel) -> None:
             "distilbert",
         )
         shared = call.query.shape[1] // call.key.shape[1]
-        for example, ids in enumerate(BATCH):
-            n = len(ids)
+        for example, record in enumerate(BATCH):
+            n = len(record.tokens)
             key = call.key[example, :, :n].repeat_interleave(shared, 0)
             scores = call.query[example, :, :n] @ key.transpose(1, 2) * call.scaling
             allowed = torch.ones(n, n, dtype=torch.bool)
@@ -84,7 +92,7 @@ def test_query_key_and_scaling_give_the_attention(family: LoadedModel) -> None:
 
 
 def test_probe_describes_the_stack(family: LoadedModel) -> None:
-    seen = probe(family, IDS)
+    seen = probe(family, BATCH[1:])
     (stack,) = seen.stacks
     assert seen.difference == 0.0
     assert stack.layers == tuple(range(DEPTH))
@@ -103,12 +111,12 @@ def test_probe_describes_the_stack(family: LoadedModel) -> None:
 
 
 def test_scaling_is_kept_per_layer(tmp_path: Path) -> None:
-    (stack,) = probe(load(tiny_gpt2(tmp_path)), IDS).stacks
+    (stack,) = probe(load(tiny_gpt2(tmp_path)), BATCH[1:]).stacks
     assert stack.scaling == pytest.approx([8**-0.5 / (layer + 1) for layer in range(DEPTH)])
 
 
 def test_a_module_called_several_times_makes_several_layers(tmp_path: Path) -> None:
-    seen = probe(load(tiny_family(tmp_path, "albert")), IDS)
+    seen = probe(load(tiny_family(tmp_path, "albert")), BATCH[1:])
     assert len({site.module for site in seen.sites}) == 1
     assert seen.stacks[0].layers == tuple(range(DEPTH))
 
@@ -139,7 +147,7 @@ def test_padding_changes_nothing(tmp_path: Path) -> None:
     alone: list[AttentionCall] = []
     with torch.inference_mode(), Collector(loaded.model, alone.append):
         loaded.forward(BATCH[:1])
-    n = len(BATCH[0])
+    n = len(BATCH[0].tokens)
     for a, b in zip(padded, alone, strict=True):
         assert torch.allclose(a.attention[0, :, :n, :n], b.attention[0], atol=2e-5, rtol=0)
         assert torch.allclose(a.query[0, :, :n], b.query[0], atol=1e-4, rtol=0)
@@ -167,7 +175,7 @@ def test_capture_that_differs_from_the_model_is_refused(
 
     monkeypatch.setattr(capture, "_own_eager", without_mask)
     with pytest.raises(InputError, match=r"type llama\) cannot be captured: .* differs from its"):
-        probe(loaded, IDS)
+        probe(loaded, BATCH[1:])
 
 
 def test_models_that_compute_attention_themselves_are_refused(tmp_path: Path) -> None:
@@ -180,7 +188,7 @@ def test_models_that_compute_attention_themselves_are_refused(tmp_path: Path) ->
     )
     loaded = replace(template, model=cast("Any", MPNetModel(config)).eval(), name="some mpnet")
     with pytest.raises(InputError, match="some mpnet .type mpnet. cannot be captured: it computes"):
-        probe(loaded, IDS)
+        probe(loaded, BATCH[1:])
 
 
 def test_layers_of_different_shape_are_refused(tmp_path: Path) -> None:
@@ -188,4 +196,4 @@ def test_layers_of_different_shape_are_refused(tmp_path: Path) -> None:
     attention = loaded.model.encoder.layer[1].attention.self
     attention.attention_head_size = 16  # two heads of 16 where the others have four of 8
     with pytest.raises(InputError, match="its layers differ in heads or widths"):
-        probe(loaded, IDS)
+        probe(loaded, BATCH[1:])

@@ -10,6 +10,7 @@ import torch
 
 from extractor.models import tiny_bert, tiny_gpt2
 from qkvault import InputError, ResourceError
+from qkvault_extractor.feeding import TextFeed
 from qkvault_extractor.machine import resolve_device
 from qkvault_extractor.model import (
     LoadedModel,
@@ -33,7 +34,7 @@ def change_config(path: Path, **changes: object) -> None:
 def test_a_classifier_keeps_its_head(tmp_path: Path) -> None:
     loaded = load(tiny_bert(tmp_path, labels=2))
     assert (loaded.logits, loaded.label_names) == (2, ("class 0", "class 1"))
-    assert loaded.takes_segments
+    assert loaded.feed == TextFeed(0, takes_segments=True, takes_batches=True)
     assert not loaded.model.training
     assert loaded.model.dtype == torch.float32
 
@@ -41,7 +42,7 @@ def test_a_classifier_keeps_its_head(tmp_path: Path) -> None:
 def test_other_heads_are_left_out(tmp_path: Path) -> None:
     loaded = load(tiny_gpt2(tmp_path))
     assert type(loaded.model).__name__ == "GPT2Model"
-    assert (loaded.logits, loaded.label_names, loaded.takes_segments) == (0, (), False)
+    assert (loaded.logits, loaded.label_names, loaded.feed) == (0, (), TextFeed(0, False, True))
 
 
 def test_made_up_class_names_are_no_names(tmp_path: Path) -> None:
@@ -52,7 +53,7 @@ def test_made_up_class_names_are_no_names(tmp_path: Path) -> None:
 
 def test_a_decoder_without_padding_id_classifies_one_by_one(tmp_path: Path) -> None:
     path = tiny_gpt2(tmp_path, labels=3, pad_token_id=None)
-    assert not load(path).takes_batches
+    assert not load(path).feed.takes_batches
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "a/b/c"])

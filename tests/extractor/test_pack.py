@@ -208,6 +208,16 @@ def test_batches_hold_all_examples_once_within_the_budget(budget: int) -> None:
         assert len(batch) == 1 or len(batch) * own.max() <= budget
 
 
+def test_examples_of_unequal_kinds_share_no_batch() -> None:
+    random = np.random.default_rng(0)
+    lengths = random.integers(5, 9, 60).astype(np.int32)
+    kinds = random.integers(0, 3, 60)
+    batches = plan_batches(lengths, 64, kinds)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(60))
+    assert all(len(set(kinds[batch].tolist())) == 1 for batch in batches)
+    assert any(len(batch) > 2 for batch in batches)
+
+
 def test_batches_of_one_bucket_need_little_padding() -> None:
     lengths = np.random.default_rng(0).integers(57, 65, 400).astype(np.int32)
     batches = plan_batches(lengths, 1024)

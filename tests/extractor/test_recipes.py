@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from extractor.models import POSITIONS, llama_settings, save, tiny_bert, tiny_llama
+from extractor.models import POSITIONS, llama_settings, record_of, save, tiny_bert, tiny_llama
 from qkvault import Mask, Recipe, Sinks
 from qkvault_extractor.capture import AttentionCall
 from qkvault_extractor.model import load_config, load_model, load_tokenizer
@@ -24,7 +24,7 @@ TOKENS = 24
 def recipes_of(path: Path) -> list[Recipe]:
     name = str(path)
     loaded = load_model(name, load_config(name), load_tokenizer(name), "cpu")
-    return list(probe(loaded, IDS).stacks[0].recipe)
+    return list(probe(loaded, [record_of(IDS)]).stacks[0].recipe)
 
 
 def test_encoders_see_all(tmp_path: Path) -> None:

@@ -1,0 +1,98 @@
+"""How examples are fed to a model: a batch of records made into the tensors it is called with.
+
+What an example is made of (text, features) matters here and nowhere behind: probing, running and
+repairing know records and ask the model's feed for the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from qkvault import Record
+
+SHORTEST_PROBE: Final = 8
+
+
+class Feed(Protocol):
+    """Makes a model's input of records."""
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether several examples can share a forward pass."""
+
+    def make_inputs(self, records: Sequence[Record], device: torch.device) -> dict[str, Tensor]:
+        """Give the model's arguments for one batch, padded on the right where lengths differ."""
+
+    def kinds(self, records: Sequence[Record]) -> NDArray[np.int64]:
+        """Number the kind of each example, int64 [N]; unequal kinds share no forward pass."""
+
+    def choose_probe(self, records: Sequence[Record], most: int) -> list[Record]:
+        """Choose or make the batch that a model is probed with, the longest example first.
+
+        Args:
+            records: examples of the vault, the longest among them.
+            most: the most tokens that memory allows for a probe, where it can be shortened.
+        """
+
+
+@dataclass(frozen=True)
+class TextFeed:
+    """Feeds token ids.
+
+    Attributes:
+        pad_id: what fills up shorter examples of a batch.
+        takes_segments: whether the model is told which of two texts a token is of
+            (``token_type_ids``).
+        takes_batches: whether several examples of different length can share a forward pass.
+    """
+
+    pad_id: int
+    takes_segments: bool
+    takes_batches: bool
+
+    def make_inputs(self, records: Sequence[Record], device: torch.device) -> dict[str, Tensor]:
+        """Give ids, mask and, where the model takes them, segments: int64 ``(example, token)``."""
+        ids = [record.token_ids for record in records]
+        inputs = {
+            "input_ids": _pad(ids, self.pad_id, device),
+            "attention_mask": _pad([[1] * len(row) for row in ids], 0, device),
+        }
+        if self.takes_segments:
+            segments = [record.segments for record in records]
+            inputs["token_type_ids"] = _pad(segments, 0, device)
+        return inputs
+
+    def kinds(self, records: Sequence[Record]) -> NDArray[np.int64]:
+        """All texts are of one kind: padding makes them alike."""
+        return np.zeros(len(records), np.int64)
+
+    def choose_probe(self, records: Sequence[Record], most: int) -> list[Record]:
+        """Cut or repeat the longest text to a useful length, and add its half, to be padded."""
+        longest = max(records, key=lambda record: len(record.token_ids))
+        tokens = len(longest.token_ids)
+        ids = (longest.token_ids * SHORTEST_PROBE)[: max(SHORTEST_PROBE, min(tokens, most))]
+        whole = _with_ids(longest, ids)
+        return [whole, _with_ids(longest, ids[: len(ids) // 2])] if self.takes_batches else [whole]
+
+
+def _with_ids(record: Record, ids: tuple[int, ...]) -> Record:
+    """A record of these ids, as one text."""
+    none = (0,) * len(ids)
+    return replace(record, token_ids=ids, tokens=("",) * len(ids), segments=none, special=none)
+
+
+def _pad(rows: Sequence[Sequence[int]], fill: int, device: torch.device) -> Tensor:
+    import torch
+
+    longest = max(len(row) for row in rows)
+    padded = [[*row, *[fill] * (longest - len(row))] for row in rows]
+    return torch.tensor(padded, dtype=torch.long, device=device)
