@@ -12,12 +12,13 @@ import torch
 
 from qkvault import (
     ARRAYS,
+    THUMBNAIL_SIDE,
     InputError,
     Precision,
     Stack,
     encode_attention,
-    make_thumbnail,
 )
+from qkvault.precision import pool_attention
 from qkvault_extractor.batches import plan_batches
 from qkvault_extractor.capture import AttentionCall
 from qkvault_extractor.pack import CACHED_WEIGHTS, Batch, Packer
@@ -87,6 +88,15 @@ def pack(lengths: list[int], calls: list[AttentionCall], precision: Precision = 
     return SimpleNamespace(**{name.partition("/")[2]: array for name, array in buffers.items()})
 
 
+def assert_nearest_root_codes(codes: Any, weights: Any) -> None:
+    """Codes are the nearest, but that float32 roots and sums (of up to 25 weights) round too.
+
+    Roots of some processors' vector libraries differ in their last bit from numpy's.
+    """
+    exact = 255.0 * np.sqrt(np.minimum(weights.astype(np.float64), 1.0))
+    assert np.abs(codes - exact).max() <= 0.5 + 255 * 2.0**-21
+
+
 @pytest.mark.parametrize("precision", ["uint16", "uint8", "float16", "float32"])
 @pytest.mark.parametrize("lengths", [[1, 1, 3, 7, 7, 7], [64, 64, 65], [70, 100, 128, 129], [300]])
 def test_codes_equal_the_stores_own(precision: Precision, lengths: list[int]) -> None:
@@ -96,11 +106,14 @@ def test_codes_equal_the_stores_own(precision: Precision, lengths: list[int]) ->
     for depth, call in enumerate(calls):
         for example, (row, n) in enumerate(zip(batch.rows, lengths, strict=True)):
             attention = call.attention[example, :, :n, :n].numpy()
-            expected = encode_attention(attention, precision)
-            assert np.array_equal(kept.attention[row, depth, :, :n, :n], expected)
-            small = make_thumbnail(attention)
-            t = small.shape[-1]
-            assert np.array_equal(kept.thumbnail[row, depth, :, :t, :t], small)
+            codes = kept.attention[row, depth, :, :n, :n]
+            if precision == "uint8":
+                assert_nearest_root_codes(codes, attention)
+            else:
+                assert np.array_equal(codes, encode_attention(attention, precision))
+            t = min(n, THUMBNAIL_SIDE)
+            thumbnail = kept.thumbnail[row, depth, :, :t, :t]
+            assert_nearest_root_codes(thumbnail, pool_attention(attention))
             for name in ("query", "key", "value"):
                 array = getattr(kept, name)
                 vectors = getattr(call, name)[example, :, :n].numpy().astype(array.dtype)

@@ -54,7 +54,7 @@ def test_filters_are_made_from_the_vaults_columns(viewer: Viewer, pairs: qkvault
     viewer.page.wait_for_selector('.filter-chip:has-text("source")')
     viewer.page.click("text=Clear all")
     viewer.page.wait_for_selector(".filter-chip", state="detached")
-    assert viewer.text(".corpus-count") == "120 examples"
+    viewer.page.wait_for_selector('.corpus-count:text-is("120 examples")')
 
 
 def test_sorting_by_a_head_metric(viewer: Viewer, pairs: qkvault.Vault) -> None:
