@@ -12,9 +12,57 @@ OnBad = Literal["stop", "skip"]
 AttentionOption = Literal["store", "derive"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What to keep of a model's attention, and how to run it: the same for all kinds of data.
+
+    Attributes:
+        arrays: which arrays to keep, any of :data:`qkvault.ARRAYS`.
+        attention: ``store`` it, or ``derive`` it from queries and keys when it is read: then only
+            they are kept, with thumbnails and head metrics, no map of all tokens by all tokens ever
+            exists, and what is written grows with the length of texts, not with its square.
+        precision: how attention is kept; queries, keys and values are float32 under ``float32``,
+            float16 otherwise.
+        batch_tokens: most tokens, padding included, in one forward pass; measured defaults per
+            kind of device where None. It moves results by rounding only.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``auto`` for the best there is.
+    """
+
+    arrays: tuple[ArrayName, ...] = ARRAYS
+    attention: AttentionOption = "store"
+    precision: Precision = DEFAULT_PRECISION
+    batch_tokens: int | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse what can never work; order and repetition of ``arrays`` do not matter.
+
+        Raises:
+            InputError: an unknown array, attention or precision, or a number below 1.
+        """
+        for name in self.arrays:
+            _require_one_of("array", name, ARRAYS)
+        _require_one_of("attention", self.attention, ("store", "derive"))
+        _require_one_of("precision", self.precision, PRECISIONS)
+        if not self.arrays:
+            raise InputError(f"no array to keep; choose from {', '.join(ARRAYS)}")
+        _require_positive("batch_tokens", self.batch_tokens)
+        object.__setattr__(self, "arrays", self._kept_arrays())
+
+    def _kept_arrays(self) -> tuple[ArrayName, ...]:
+        kept = tuple(name for name in ARRAYS if name in self.arrays)
+        if self.attention == "store":
+            return kept
+        if lacking := [name for name in ("query", "key") if name not in kept]:
+            raise InputError(
+                f"attention is derived from queries and keys: add {' and '.join(lacking)} to arrays"
+            )
+        return tuple(name for name in kept if name != "attention")
+
+
 @dataclass(frozen=True)
-class ExtractOptions:
-    """One extraction: which model, over which data, into which vault.
+class ExtractOptions(RunOptions):
+    """One extraction: which model, over which data, into which vault, besides what is kept.
 
     Attributes:
         model: local folder or Hub name of a transformers model. Code that a model brings along is
@@ -28,17 +76,8 @@ class ExtractOptions:
         split: split of a ``datasets`` data set.
         config: configuration of a ``datasets`` data set.
         limit: take only the first so many rows.
-        arrays: which arrays to keep, any of :data:`qkvault.ARRAYS`.
-        attention: ``store`` it, or ``derive`` it from queries and keys when it is read: then only
-            they are kept, with thumbnails and head metrics, no map of all tokens by all tokens ever
-            exists, and what is written grows with the length of texts, not with its square.
-        precision: how attention is kept; queries, keys and values are float32 under ``float32``,
-            float16 otherwise.
-        batch_tokens: most tokens, padding included, in one forward pass; measured defaults per
-            kind of device where None. It moves results by rounding only.
         max_length: longest example allowed, in tokens; the model's own limit where None.
         truncate: cut longer examples instead of refusing them.
-        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``auto`` for the best there is.
         on_bad: a row that cannot be used: stop, or skip it and list it in the vault.
     """
 
@@ -52,48 +91,30 @@ class ExtractOptions:
     split: str | None = None
     config: str | None = None
     limit: int | None = None
-    arrays: tuple[ArrayName, ...] = ARRAYS
-    attention: AttentionOption = "store"
-    precision: Precision = DEFAULT_PRECISION
-    batch_tokens: int | None = None
     max_length: int | None = None
     truncate: bool = False
-    device: str = "auto"
     on_bad: OnBad = "stop"
 
     def __post_init__(self) -> None:
-        """Refuse what can never work; order and repetition of ``arrays`` do not matter.
+        """Refuse what can never work.
 
         Raises:
-            InputError: an unknown array, precision or ``on_bad``, no data, or a number below 1.
+            InputError: as :class:`RunOptions`; an unknown ``on_bad``, or no data.
         """
-        for name in self.arrays:
-            _require_one_of("array", name, ARRAYS)
-        _require_one_of("attention", self.attention, ("store", "derive"))
-        _require_one_of("precision", self.precision, PRECISIONS)
+        super().__post_init__()
         _require_one_of("on_bad", self.on_bad, ("stop", "skip"))
         if not self.data:
             raise InputError("no data given; name at least one file or data set")
-        if not self.arrays:
-            raise InputError(f"no array to keep; choose from {', '.join(ARRAYS)}")
-        for field in ("limit", "batch_tokens", "max_length"):
-            number = getattr(self, field)
-            if number is not None and number < 1:
-                raise InputError(f"{field} is {number}; it must be at least 1")
+        _require_positive("limit", self.limit)
+        _require_positive("max_length", self.max_length)
         object.__setattr__(self, "out", Path(self.out))
         object.__setattr__(self, "data", tuple(self.data))
         object.__setattr__(self, "text_columns", tuple(self.text_columns))
-        object.__setattr__(self, "arrays", self._kept_arrays())
 
-    def _kept_arrays(self) -> tuple[ArrayName, ...]:
-        kept = tuple(name for name in ARRAYS if name in self.arrays)
-        if self.attention == "store":
-            return kept
-        if lacking := [name for name in ("query", "key") if name not in kept]:
-            raise InputError(
-                f"attention is derived from queries and keys: add {' and '.join(lacking)} to arrays"
-            )
-        return tuple(name for name in kept if name != "attention")
+
+def _require_positive(name: str, number: int | None) -> None:
+    if number is not None and number < 1:
+        raise InputError(f"{name} is {number}; it must be at least 1")
 
 
 def _require_one_of(what: str, given: str, allowed: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""A model made ready for a vault: loaded, probed, held to what the vault was planned for."""
+"""A model made ready for a vault: probed, held to what the vault was planned for."""
 
 from __future__ import annotations
 
@@ -11,45 +11,34 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
-
     from qkvault import AttentionSource, Json, Precision, Record, VaultSpec
     from qkvault_extractor.model import LoadedModel
     from qkvault_extractor.probe import Probe
 
 
-def load_and_probe(
-    name: str,
-    config: PreTrainedConfig,
-    tokenizer: PreTrainedTokenizerBase,
-    device: str,
+def probe_for(
+    loaded: LoadedModel,
     records: Sequence[Record],
     attention: AttentionSource,
     precision: Precision,
-) -> tuple[LoadedModel, Probe]:
-    """Load a model's weights and learn what its attention looks like.
+) -> Probe:
+    """Learn what a model's attention looks like, as a vault is to keep it.
 
     Args:
-        name: local folder or Hub name.
-        config: what :func:`qkvault_extractor.model.load_config` returned for it.
-        tokenizer: what :func:`qkvault_extractor.model.load_tokenizer` returned for it.
-        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps`` or ``auto``.
+        loaded: the model.
         records: examples of the vault, the longest among them.
         attention: whether the vault will store attention or derive it.
         precision: how it will.
 
     Raises:
-        InputError: the weights cannot be used, or the model's attention cannot be captured.
-        ResourceError: no such device, or not enough memory.
+        InputError: the model's attention cannot be captured, or not derived.
     """
-    from qkvault_extractor.model import load_model
     from qkvault_extractor.probe import probe
 
-    loaded = load_model(name, config, tokenizer, device)
     kept: Literal["half", "single"] | None = None
     if attention == "derived":
         kept = "single" if precision == "float32" else "half"
-    return loaded, probe(loaded, records, kept)
+    return probe(loaded, records, kept)
 
 
 def refuse_other_attention(path: Path, spec: VaultSpec, loaded: LoadedModel, found: Probe) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import qkvault
 from qkvault import Damage, InputError, PlanMismatch, ResourceError
 from qkvault_extractor.identity import identify_model, tokenizer_hash
-from qkvault_extractor.ready import batch_budget, load_and_probe, refuse_other_attention
+from qkvault_extractor.ready import batch_budget, probe_for, refuse_other_attention
 
 if TYPE_CHECKING:
     from qkvault import Diagnosis
@@ -152,7 +152,7 @@ def _redo(
 
 def _make_ready(diagnosis: Diagnosis, model: str | None, device: str) -> tuple[LoadedModel, Probe]:
     """Load the model that the vault was made with; nothing is written before it is known to be."""
-    from qkvault_extractor.model import load_config, load_tokenizer
+    from qkvault_extractor.model import load_config, load_model, load_tokenizer
 
     spec = diagnosis.spec
     name = model or _find_model(diagnosis)
@@ -168,9 +168,8 @@ def _make_ready(diagnosis: Diagnosis, model: str | None, device: str) -> tuple[L
             f"{diagnosis.path} was not made with {name}; it differs in {'; '.join(differing)}: "
             "give the model that it was made with"
         )
-    loaded, learnt = load_and_probe(
-        name, config, tokenizer, device, [diagnosis.longest()], spec.attention, spec.precision
-    )
+    loaded = load_model(name, config, tokenizer, device)
+    learnt = probe_for(loaded, [diagnosis.longest()], spec.attention, spec.precision)
     refuse_other_attention(diagnosis.path, spec, loaded, learnt)
     measured = spec.attention == "derived" or "attention" in spec.arrays
     if loaded.logits != spec.logits or spec.metrics not in ((), qkvault.METRICS[: 99 * measured]):

@@ -1,0 +1,199 @@
+"""One extraction, whatever it is made of: plan or go on, run, finish.
+
+What the examples are (texts, features) is the source's business; that nothing is written before
+everything has been checked, and that a run goes on only with what it was begun with, is settled
+here.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import qkvault
+from qkvault import AttentionSource, InputError, Json, ResourceError, VaultSpec, VaultState
+from qkvault_extractor.batches import default_budget
+from qkvault_extractor.options import ExtractReport, Progress, RunOptions
+from qkvault_extractor.ready import batch_budget, probe_for, refuse_other_attention
+
+if TYPE_CHECKING:
+    from qkvault import Record, VaultWriter
+    from qkvault_extractor.model import LoadedModel
+    from qkvault_extractor.probe import Probe
+    from qkvault_extractor.rows import Reject
+
+_CAPTURES = {
+    "store": "transformers attention interface, the model's own eager attention",
+    "derive": "transformers attention interface, attention in tiles by the layers' recipes",
+}
+
+
+class Source(Protocol):
+    """What is extracted: a data set, read and checked, and the model that is to run over it."""
+
+    def identify(self) -> dict[str, Json]:
+        """What must be equal for a run to go on with a vault, the options of the run apart."""
+
+    def make_records(self) -> tuple[list[Record], list[Reject]]:
+        """Make the records, in the data's order, and list what had to be left out."""
+
+    def load(self) -> LoadedModel:
+        """Load the model's weights; called at most once."""
+
+    def tell(self) -> dict[str, Json]:
+        """What is good to know of the data and the model, for the vault's provenance."""
+
+
+def run_job(
+    source: Source,
+    out: Path,
+    options: RunOptions,
+    progress: Callable[[Progress], None] | None,
+    start: float,
+) -> ExtractReport:
+    """Make the vault of a source, or go on with it.
+
+    Args:
+        source: data and model.
+        out: the vault's folder, as :func:`check_out` let it pass.
+        options: what to keep, and how to run.
+        progress: called now and then, from this thread.
+        start: when the extraction began, by ``time.perf_counter``.
+
+    Raises:
+        As :func:`qkvault_extractor.extract`.
+    """
+    job = _Job(source, out, options)
+    state = qkvault.vault_state(out)
+    if state in ("absent", "empty"):
+        job.plan()
+    else:
+        job.go_on()
+    written = 0 if state == "complete" else job.run(progress)
+    return job.report(state == "complete", written, time.perf_counter() - start)
+
+
+def check_out(out: Path) -> VaultState:
+    """Refuse a folder that no vault can be made in.
+
+    Raises:
+        InputError: it holds something else, or cannot be made.
+    """
+    state = qkvault.vault_state(out)
+    if state == "other":
+        kind = "a folder that is not a vault" if out.is_dir() else "a file"
+        raise InputError(f"--out {out} is {kind}; give a new folder, or a vault to go on with")
+    parent = out.absolute().parent
+    if state == "absent" and not parent.is_dir():
+        raise InputError(f"--out {out} cannot be made: there is no folder {parent}")
+    return state
+
+
+class _Job:
+    """One extraction; the model's weights are loaded when first needed."""
+
+    def __init__(self, source: Source, out: Path, options: RunOptions) -> None:
+        self._source = source
+        self._out = out
+        self._options = options
+        self._attention: AttentionSource = "derived" if options.attention == "derive" else "stored"
+        self._loaded: LoadedModel | None = None
+        self._probe: Probe | None = None
+        self._writer: VaultWriter | None = None
+        self._identity: dict[str, Json] = {
+            **source.identify(),
+            "arrays": list(options.arrays),
+            "attention": options.attention,
+            "precision": options.precision,
+        }
+
+    def plan(self) -> None:
+        """Make records, load and check the model, then freeze the plan: the first thing written."""
+        options = self._options
+        records, rejects = self._source.make_records()
+        loaded, probe = self._load(records)
+        spec = VaultSpec(
+            stacks=probe.stacks,
+            arrays=options.arrays,
+            precision=options.precision,
+            logits=loaded.logits,
+            label_names=loaded.label_names,
+            identity=self._identity,
+            provenance={**self._tell_run(loaded, probe), **self._source.tell()},
+            attention=self._attention,
+            derived_error=probe.derived_error,
+            metrics=qkvault.METRICS if self._sees_attention() else (),
+        )
+        self._writer = qkvault.create(
+            self._out, spec, records, rejects=[reject.to_json() for reject in rejects]
+        )
+
+    def _sees_attention(self) -> bool:
+        return "attention" in self._options.arrays or self._attention == "derived"
+
+    def go_on(self) -> None:
+        """Open the vault that is there, if it is of the same identity."""
+        self._writer = qkvault.resume(self._out, self._identity)
+
+    def run(self, progress: Callable[[Progress], None] | None) -> int:
+        """Run what is pending and finish the vault; returns the bytes written."""
+        from qkvault_extractor.run import run_units
+
+        writer = self._open_writer()
+        if self._loaded is None or self._probe is None:
+            self._loaded, self._probe = self._load(writer.records(writer.units[-1]))
+            refuse_other_attention(writer.path, writer.spec, self._loaded, self._probe)
+        with writer:
+            written = run_units(writer, self._loaded, self._probe, self._budget(), progress)
+            if left := len(writer.pending()):
+                raise ResourceError(
+                    f"{writer.path}: {left} units are being written by another process; "
+                    "run again when it is done"
+                )
+            writer.finish()
+        return written
+
+    def report(self, already_complete: bool, written: int, seconds: float) -> ExtractReport:
+        """Sum up a finished vault."""
+        with qkvault.open(self._out) as vault:
+            rejected = vault.info()["rejects"]
+            assert isinstance(rejected, int)
+            return ExtractReport(already_complete, len(vault), rejected, written, seconds)
+
+    def _load(self, records: Sequence[Record]) -> tuple[LoadedModel, Probe]:
+        loaded = self._source.load()
+        found = probe_for(loaded, records, self._attention, self._options.precision)
+        self._loaded, self._probe = loaded, found
+        return loaded, found
+
+    def _open_writer(self) -> VaultWriter:
+        assert self._writer is not None, "plan() or go_on() comes first"
+        return self._writer
+
+    def _budget(self) -> int:
+        assert self._loaded is not None
+        begun = self._open_writer().spec.provenance
+        return batch_budget(begun, self._loaded.device.type, self._options.batch_tokens)
+
+    def _tell_run(self, loaded: LoadedModel, probe: Probe) -> dict[str, Json]:
+        import torch
+        import transformers
+
+        return {
+            "name": loaded.name,
+            "type": str(loaded.model.config.model_type),
+            "class": type(loaded.model).__name__,
+            "parameters": sum(weights.numel() for weights in loaded.model.parameters()),
+            "dtype": str(loaded.model.dtype).removeprefix("torch."),
+            "device": loaded.device.type,
+            "batch_tokens": self._options.batch_tokens or default_budget(loaded.device.type),
+            "capture": _CAPTURES[self._options.attention],
+            "capture_difference": probe.difference,
+            "qkvault": qkvault.__version__,
+            "transformers": transformers.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        }
