@@ -39,8 +39,8 @@ test("long texts are still aligned, in both directions alike", () => {
 
 test("cells are subtracted where both have them, and are not numbers elsewhere", () => {
   const { steps } = alignTokens(text("c very s"), text("c s"));
-  const a = { values: Float32Array.from([1, 2, 3, 4, 5, 6, 7, 8, 9]), length: 3 };
-  const b = { values: Float32Array.from([10, 20, 30, 40]), length: 2 };
+  const a = { values: Float32Array.from([1, 2, 3, 4, 5, 6, 7, 8, 9]), keys: 3 };
+  const b = { values: Float32Array.from([10, 20, 30, 40]), keys: 2 };
   const found = subtract(a, b, steps, steps);
   assert.deepEqual([...found], [9, NaN, 17, NaN, NaN, NaN, 23, NaN, 31]);
   assert.deepEqual(findExtremes(Float32Array.from([1, NaN, -3, 2])), { rise: 3, fall: 2, largest: 3 });
@@ -52,10 +52,10 @@ test("a mean change is over the cells that both have", () => {
   const codes = (...weights) => Uint8Array.from(weights, (weight) => Math.round(255 * Math.sqrt(weight)));
   const a = codes(1, 0, 0, 0, 0, 0, 0, 0, 1, ...Array(9).fill(0));
   const b = codes(0, 0, 0, 1, 1, 1, 1, 1);
-  const found = meanChanges(a, 3, b, 2, steps, steps);
+  const found = meanChanges(a, [3, 3], b, [2, 2], steps, steps);
   assert.deepEqual([...found], [0.25, 1]);
-  assert.ok(Number.isNaN(meanChanges(a, 3, b, 2, [], [])[0]));
-  const mean = meanWeights([{ data: Float32Array.from([0, 1, 2, 3]), offset: 0 }, { data: Float32Array.from([9, 2, 3, 4, 5]), offset: 1 }], 2);
+  assert.ok(Number.isNaN(meanChanges(a, [3, 3], b, [2, 2], [], [])[0]));
+  const mean = meanWeights([{ data: Float32Array.from([0, 1, 2, 3]), offset: 0 }, { data: Float32Array.from([9, 2, 3, 4, 5]), offset: 1 }], [2, 2]);
   assert.deepEqual([...mean.values], [1, 2, 3, 4]);
 });
 

@@ -19,7 +19,7 @@ test("ids of a family begin alike", () => {
 
 const context = {
   state: { view: "heads" }, stack: { name: "encoder", heads: 12, layers: [0, 3, 7] }, depth: 1,
-  example: { index: 5, length: 100 }, vault: { arrays: { attention: {} } },
+  example: { index: 5 }, queries: { length: 100 }, keys: { length: 100 }, vault: { arrays: { attention: {} } },
 };
 
 test("layers beside this one first, then examples; nothing large", () => {

@@ -11,6 +11,7 @@ import { WEIGHT_OF_CODE } from "../../../viewer/qkvault_viewer/static/js/wire.js
 const EXAMPLE = { words: [-1, 0, 0, 1, -1, 0, 0, -1], segments: [0, 0, 0, 0, 0, 1, 1, 1] };
 const SPECIAL = [1, 0, 0, 0, 1, 0, 0, 1];
 const MEMBERS = groupWords(EXAMPLE);
+const side = (members) => ({ members, special: SPECIAL });
 const CODE = (weight) => Math.round(255 * Math.sqrt(weight));
 
 function randomMap(length) {
@@ -42,14 +43,14 @@ test("a focus within a word is its word's", () => {
 
 test("a plain map is itself", () => {
   const { grid } = randomMap(8);
-  const reading = { words: false, hides: true, renormalises: false, members: singles(8), special: SPECIAL };
+  const reading = { words: false, hides: true, renormalises: false, queries: side(singles(8)), keys: side(singles(8)) };
   assert.equal(readMap(grid, reading), grid);
 });
 
 for (const renormalises of [false, true]) {
   test(`words are summed over keys and averaged over queries${renormalises ? ", renormalised" : ""}`, () => {
     const { rows, grid } = randomMap(8);
-    const reading = { words: true, hides: renormalises, renormalises, members: MEMBERS, special: SPECIAL };
+    const reading = { words: true, hides: renormalises, renormalises, queries: side(MEMBERS), keys: side(MEMBERS) };
     const read = readMap(grid, reading);
     const flat = Float32Array.from(rows.flat());
     const whole = (q) => (renormalises ? rows[q].reduce((sum, w, k) => sum + (SPECIAL[k] ? 0 : w), 0) : 1);

@@ -39,10 +39,11 @@ test("numbers never round to what they are not", () => {
 
 test("sentence filters", () => {
   const segments = [0, 0, 0, 1, 1];
-  assert.deepEqual(filterTokens("ab", segments), { rows: [0, 1, 2], columns: [3, 4] });
-  assert.deepEqual(filterTokens("ba", segments), { rows: [3, 4], columns: [0, 1, 2] });
-  assert.deepEqual(filterTokens("bb", segments), { rows: [3, 4], columns: [3, 4] });
-  assert.equal(filterTokens("all", segments).rows.length, 5);
+  const both = (filter) => [filterTokens(filter, 0, segments), filterTokens(filter, 1, segments)];
+  assert.deepEqual(both("ab"), [[0, 1, 2], [3, 4]]);
+  assert.deepEqual(both("ba"), [[3, 4], [0, 1, 2]]);
+  assert.deepEqual(both("bb"), [[3, 4], [3, 4]]);
+  assert.equal(both("all")[1].length, 5);
 });
 
 test("bins of a pooled thumbnail hold every token once", () => {

@@ -6,7 +6,8 @@ import { escapeXml, formatSvg, strongestEdges } from "../../../viewer/qkvault_vi
 const LOOK = { background: "#ffffff", ink: "#111111", muted: "#777777", cell: "#eeeeee" };
 const EVIL = "</script><script>alert(1)</script>";
 const MAP = { codes: Uint8Array.of(255, 128, 0, 64), offset: 0, stride: 2, colour: [0, 90, 181], name: "3" };
-const SIDES = { maps: [MAP], rows: [0, 1], columns: [0, 1], labels: [{ text: EVIL }, { text: 'a"&\u0000' }], least: 1 };
+const LABELS = [{ text: EVIL }, { text: 'a"&\u0000' }];
+const SIDES = { maps: [MAP], rows: [0, 1], columns: [0, 1], queries: LABELS, keys: LABELS, least: 1 };
 
 test("text cannot end its place in XML", () => {
   assert.equal(escapeXml('<a href="x">&\u0000\ud800'), "&#60;a href=&#34;x&#34;&#62;&#38;\ufffd\ufffd");
@@ -31,7 +32,7 @@ for (const figure of [{ ...SIDES, type: "lines" }, { ...SIDES, type: "matrix", c
 test("many weights are the strongest only, and it is said", () => {
   const tokens = Array.from({ length: 100 }, (_, token) => token);
   const codes = Uint8Array.from({ length: 10000 }, (_, i) => 1 + ((i * 7919) % 250));
-  const figure = { type: "lines", maps: [{ ...MAP, codes, stride: 100 }], rows: tokens, columns: tokens, labels: tokens.map(() => ({ text: "t" })), least: 1 };
+  const figure = { type: "lines", maps: [{ ...MAP, codes, stride: 100 }], rows: tokens, columns: tokens, queries: tokens.map(() => ({ text: "t" })), keys: tokens.map(() => ({ text: "t" })), least: 1 };
   const { svg } = formatSvg(figure, { title: "t", provenance: [] }, LOOK);
   const drawn = svg.match(/<line /g).length;
   assert.ok(drawn <= 5000 && drawn > 4500);
@@ -40,7 +41,7 @@ test("many weights are the strongest only, and it is said", () => {
 
 test("a page of its own asks for nothing and holds no markup of a token's", () => {
   const { svg } = formatSvg({ ...SIDES, type: "lines" }, { title: EVIL, provenance: [] }, LOOK);
-  const html = formatHtml(svg, EVIL, { labels: [EVIL], weights: [[3, 0, 1, 0.5]] }, LOOK);
+  const html = formatHtml(svg, EVIL, { queries: [EVIL], keys: [EVIL], weights: [[3, 0, 1, 0.5]] }, LOOK);
   assert.equal(html.match(/<\/script/g).length, 2);
   assert.ok(html.includes("\\u003c/script>"));
   assert.ok(!/https?:\/\/(?!www\.w3\.org\/2000\/svg)/.test(html));

@@ -24,9 +24,10 @@ import { decodeFrames } from "./wire.js";
  *   prediction: number | null, correct: boolean | null, truncated?: string[],
  *   columns: Record<string, unknown>, metrics?: Record<string, number | null>}} Row
  * @typedef {{total: number, next: string | null, rows: Row[]}} Page
- * @typedef {{index: number, id: string, length: number, previous: number | null, next: number | null,
- *   text: string[], tokens: string[], token_ids: number[], segments: number[], special: number[],
- *   offsets: [number, number][], words: number[], label: Label, label_name?: string | null,
+ * @typedef {{text: string[], tokens: string[], token_ids: number[], segments: number[], special: number[],
+ *   offsets: [number, number][], words: number[]}} TokenList
+ * @typedef {TokenList & {index: number, id: string, length: number, previous: number | null,
+ *   next: number | null, target?: TokenList | null, label: Label, label_name?: string | null,
  *   prediction: number | null, prediction_name?: string | null, correct: boolean | null,
  *   logits: (number | null)[] | null, columns: Record<string, unknown>}} Example
  * @typedef {{promise: Promise<any>, abort: AbortController, waiting: number, settled: boolean}} Entry

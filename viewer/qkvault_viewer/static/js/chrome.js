@@ -69,17 +69,18 @@ function makeFact(name, value) {
 export function showExample({ example, vault }) {
   const facts = el("div", { class: "example-facts" },
     el("b", { text: `#${example.index}` }), el("bdi", { text: plainText(example.id) }),
-    el("span", { text: `${example.length} tokens` }));
+    el("span", { text: example.target ? `${example.length} → ${example.target.tokens.length} tokens` : `${example.length} tokens` }));
   if (example.label !== null) facts.append(makeFact("label", nameLabel(example.label, vault.gold_names)));
   if (example.prediction !== null) {
     const name = nameLabel(example.prediction, vault.label_names);
     facts.append(makeFact("prediction", name + confidence(example)));
   }
   if (example.correct !== null) facts.append(makeVerdict(example.correct));
-  const texts = example.text.map((text, i) => el("div", { class: "example-text" },
-    el("span", { class: "tag", text: example.text.length > 1 ? "AB"[i] ?? "" : "" }),
+  const tags = example.target ? ["Source", "Target"] : ["A", "B"];
+  const all = example.target ? [example.text.join(" "), example.target.text.join(" ")] : example.text;
+  const texts = all.map((text, i) => el("div", { class: "example-text" },
+    ...(all.length > 1 ? [el("span", { class: "tag", text: tags[i] ?? "" })] : []),
     el("bdi", { text: plainText(text), title: plainText(text) })));
-  if (example.text.length < 2) for (const text of texts) text.firstElementChild?.remove();
   byId("example").replaceChildren(facts, ...texts);
 }
 

@@ -11,8 +11,8 @@ import { fillLabel, isolate } from "./tokens.js";
 /**
  * @typedef {import("./state.js").Focus} Focus
  * @typedef {"left" | "right"} Side
- * @typedef {{labels: import("./tokens.js").Label[], special: readonly number[],
- *   segments: readonly number[], rows: number[], columns: number[], rowHeight: number,
+ * @typedef {import("./axes.js").Axis} Axis
+ * @typedef {{queries: Axis, keys: Axis, rows: number[], columns: number[], rowHeight: number,
  *   tokenWidth: number}} Tokens
  * @typedef {{onHover: (focus: Focus | null) => void, onPick: (focus: Focus) => void,
  *   onScroll?: () => void, decorate?: (row: HTMLElement, side: Side, token: number) => void}} Handlers
@@ -57,10 +57,12 @@ export function fontFor(rowHeight) {
  * @param {number} height
  * @param {number} [share] most of the width that one column of tokens may take
  */
-export function fitTokens({ labels, rows, columns }, width, height, share = 0.27) {
+export function fitTokens({ queries, keys, rows, columns }, width, height, share = 0.27) {
   const count = Math.max(1, rows.length, columns.length);
   const rowHeight = Math.max(14, Math.min(28, Math.floor((height - 2 * PAD) / count)));
-  const wanted = measureLabels(labels, fontFor(rowHeight)) + 22;
+  const font = fontFor(rowHeight);
+  const widest = measureLabels(queries.labels, font);
+  const wanted = 22 + (keys === queries ? widest : Math.max(widest, measureLabels(keys.labels, font)));
   return { rowHeight, tokenWidth: Math.round(Math.max(60, Math.min(wanted, 190, width * share))) };
 }
 
@@ -195,7 +197,8 @@ export class TokenColumns {
 
   /** @param {Side} side @param {number} token @param {number} at */
   makeRow(side, token, at) {
-    const { labels, special, segments, rowHeight } = /** @type {Tokens} */ (this.tokens);
+    const { queries, keys, rowHeight } = /** @type {Tokens} */ (this.tokens);
+    const { labels, special, segments } = side === "left" ? queries : keys;
     const text = el("span", { class: "token-text" });
     fillLabel(text, labels[token]);
     const list = this.shown(side);

@@ -9,13 +9,22 @@ import { meanChanges, meanWeights, whyNotComparable } from "./difference.js";
  * @typedef {import("./context.js").Context} Context
  * @typedef {import("./api.js").Vault} Vault
  * @typedef {import("./align.js").Step} Step
- * @typedef {{pin: string, context: Context | null, trouble: string, alignment: import("./align.js").Alignment | null,
+ * @typedef {import("./align.js").Alignment} Alignment
+ * @typedef {{queries: Alignment, keys: Alignment}} Alignments of the attending and of the attended tokens
+ * @typedef {{pin: string, context: Context | null, trouble: string, alignment: Alignments | null,
  *   unlike: string | null}} Side one of those that A is compared with; `unlike`: why not by cells
  */
 
 const WHOLE_LAYER_BYTES = 4 << 20;
 const THUMBNAIL = 64;
 const MOST_BYTES = 16 << 20;
+
+/** @param {Context} a @param {Context} b @returns {Alignments} */
+function alignAxes(a, b) {
+  const queries = alignTokens(a.queries, b.queries);
+  const same = a.queries === a.keys && b.queries === b.keys;
+  return { queries, keys: same ? queries : alignTokens(a.keys, b.keys) };
+}
 
 export class Comparison {
   /**
@@ -48,7 +57,7 @@ export class Comparison {
       const kept = "attention" in vault.arrays;
       return {
         pin, context: kept ? other : null, trouble: kept ? "" : "This vault does not keep attention.",
-        alignment: alignTokens(context.example, example), unlike: whyNotComparable(context.stack, other.stack),
+        alignment: alignAxes(context, other), unlike: whyNotComparable(context.stack, other.stack),
       };
     } catch (error) {
       if (isAbort(error)) throw error;
@@ -58,30 +67,30 @@ export class Comparison {
 
   /**
    * Rows and columns of a difference map: the steps that the sentence filter leaves.
-   * @param {Context} a @param {Context} b @param {readonly Step[]} steps
+   * @param {Context} a @param {Context} b @param {Alignments} alignment
    * @returns {{rows: Step[], columns: Step[]}}
    */
-  shown(a, b, steps) {
-    const left = (/** @type {"rows" | "columns"} */ side) => {
+  shown(a, b, { queries, keys }) {
+    const left = (/** @type {"rows" | "columns"} */ side, /** @type {readonly Step[]} */ steps) => {
       const [inA, inB] = [new Set(a[side]), new Set(b[side])];
       return steps.filter((step) => (step.a !== null ? inA.has(step.a) : step.b !== null && inB.has(step.b)));
     };
-    return { rows: left("rows"), columns: left("columns") };
+    return { rows: left("rows", queries.steps), columns: left("columns", keys.steps) };
   }
 
   /**
    * The layer's weights as stored, the mean of the heads that are on.
    * @param {Context} context @param {AbortSignal} signal
    */
-  async weights({ vault, example, stack, layer, heads }, signal) {
-    const size = example.length ** 2;
+  async weights({ vault, example, stack, layer, heads, queries, keys }, signal) {
+    const size = queries.length * keys.length;
     const path = `attention/${stack.name}/${layer}`;
     const whole = heads.length > 1 && 4 * stack.heads * size <= WHOLE_LAYER_BYTES;
     const frames = await Promise.all((whole ? [path] : heads.map((head) => `${path}/${head}`))
       .map((each) => this.api.frames(vault, example.index, `${each}?as=f32`, signal)));
     return meanWeights(heads.map((head, n) => ({
       data: /** @type {Float32Array} */ (frames[whole ? 0 : n][0].data), offset: whole ? head * size : 0,
-    })), example.length);
+    })), [queries.length, keys.length]);
   }
 
   /**
@@ -94,17 +103,17 @@ export class Comparison {
     const side = (await this.sides(context, signal)).find((one) => one.context && !one.unlike);
     if (!side?.context || !side.alignment) return null;
     const [a, b] = [context, side.context];
-    const { rows, columns } = this.shown(a, b, side.alignment.steps);
-    const [lengthA, lengthB] = [a.example.length, b.example.length];
+    const { rows, columns } = this.shown(a, b, side.alignment);
+    const [shapeA, shapeB] = [a, b].map(({ queries, keys }) => /** @type {[number, number]} */ ([queries.length, keys.length]));
     const maps = a.stack.heads * a.stack.layers.length;
     const change = (/** @type {string} */ pathA, /** @type {string} */ pathB) => Promise.all([
       this.api.frames(a.vault, a.example.index, pathA, signal), this.api.frames(b.vault, b.example.index, pathB, signal),
     ]).then(([[one], [other]]) => meanChanges(
-      /** @type {Uint8Array} */ (one.data), lengthA, /** @type {Uint8Array} */ (other.data), lengthB, rows, columns));
-    if (Math.max(lengthA, lengthB) <= THUMBNAIL) {
+      /** @type {Uint8Array} */ (one.data), shapeA, /** @type {Uint8Array} */ (other.data), shapeB, rows, columns));
+    if (Math.max(...shapeA, ...shapeB) <= THUMBNAIL) {
       return change(`thumbnails/${a.stack.name}`, `thumbnails/${b.stack.name}`);
     }
-    if (maps * (lengthA ** 2 + lengthB ** 2) > MOST_BYTES) return null;
+    if (maps * (shapeA[0] * shapeA[1] + shapeB[0] * shapeB[1]) > MOST_BYTES) return null;
     const values = new Float32Array(maps);
     for (const [depth, layer] of a.stack.layers.entries()) {
       const path = `attention/${a.stack.name}/${layer}`;

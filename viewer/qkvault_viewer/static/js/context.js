@@ -1,7 +1,6 @@
 /** The state made sound against the vault and the example at hand: what every part draws from. */
 
-import { groupWords, singles } from "./reading.js";
-import { joinLabels, labelTokens } from "./tokens.js";
+import { hasWords, makeAxes, sidesOf } from "./axes.js";
 
 /**
  * @typedef {import("./state.js").State} State
@@ -9,7 +8,7 @@ import { joinLabels, labelTokens } from "./tokens.js";
  * @typedef {import("./api.js").Vault} Vault
  * @typedef {import("./api.js").Example} Example
  * @typedef {import("./api.js").Stack} Stack
- * @typedef {import("./tokens.js").Label} Label
+ * @typedef {import("./axes.js").Axis} Axis
  */
 
 /**
@@ -22,7 +21,9 @@ import { joinLabels, labelTokens } from "./tokens.js";
  * @property {number} depth position of the layer among those kept
  * @property {number} head
  * @property {number[]} heads switched on, ascending, at least one
- * @property {Label[]} labels one per token
+ * @property {Axis} queries tokens that attend
+ * @property {Axis} keys tokens attended to; the same axis in self-attention
+ * @property {ReturnType<typeof sidesOf>} sides the same, as the vault has them
  * @property {number[]} rows attending tokens shown
  * @property {number[]} columns attended tokens shown
  * @property {boolean} pair whether there is a second text to filter by
@@ -40,17 +41,15 @@ export const FILTERS = [
 ];
 
 /**
- * Tokens on either side of a sentence filter. [CLS] and the first [SEP] are of the first text.
+ * Tokens that a sentence filter leaves on one side. [CLS] and the first [SEP] are of the first text.
  * @param {import("./state.js").Filter} filter
+ * @param {0 | 1} end 0 for attending tokens, 1 for those attended to
  * @param {readonly number[]} segments
- * @returns {{rows: number[], columns: number[]}}
+ * @returns {number[]}
  */
-export function filterTokens(filter, segments) {
+export function filterTokens(filter, end, segments) {
   const tokens = segments.map((_, token) => token);
-  /** @param {string} text */
-  const of = (text) => tokens.filter((token) => (segments[token] === 1) === (text === "b"));
-  if (filter === "all") return { rows: tokens, columns: tokens };
-  return { rows: of(filter[0]), columns: of(filter[1]) };
+  return filter === "all" ? tokens : tokens.filter((token) => (segments[token] === 1) === (filter[end] === "b"));
 }
 
 /**
@@ -72,22 +71,9 @@ export function placeState(state, vault) {
   };
 }
 
-/** Whether words are known that are more than one token. @param {Example} example */
-export function hasWords({ words, segments }) {
-  return words.length === segments.length;
-}
-
-/** @param {State} state @param {Example} example @returns {import("./reading.js").Reading} */
-function makeReading({ view, words, special }, example) {
-  const inHeads = view === "heads";
-  const byWord = inHeads && words && hasWords(example);
-  return {
-    words: byWord,
-    hides: inHeads && special !== "show",
-    renormalises: inHeads && special === "renormalise",
-    members: byWord ? groupWords(example) : singles(example.segments.length),
-    special: example.special,
-  };
+/** Tokens of the side that a focus is on. @param {Pick<Context, "queries" | "keys">} context @param {Focus["side"]} side */
+export function axisOf({ queries, keys }, side) {
+  return side === "left" ? queries : keys;
 }
 
 /**
@@ -109,25 +95,25 @@ export function snapFocus(focus, members) {
  * @returns {Context}
  */
 export function makeContext(state, vault, example) {
-  const pair = example.segments.includes(1) && example.segments.includes(0);
-  const sides = filterTokens(pair ? state.filter : "all", example.segments);
-  const reading = makeReading(state, example);
-  const shows = (/** @type {number} */ token) =>
-    reading.members[token].length > 0 && !(reading.hides && example.special[token]);
-  const [rows, columns] = [sides.rows.filter(shows), sides.columns.filter(shows)];
-  const locked = snapFocus(state.locked, reading.members);
-  const shown = locked && (locked.side === "left" ? rows : columns).includes(locked.token);
-  const labels = labelTokens(example.tokens);
-  return {
-    ...placeState(state, vault),
-    state,
-    vault,
-    example,
-    labels: reading.words ? labels.map((label, token) => joinLabels(labels, reading.members[token]) ?? label) : labels,
-    rows,
-    columns,
-    pair,
-    locked: shown ? locked : null,
-    reading,
+  const place = placeState(state, vault);
+  const sides = sidesOf(place.stack, example);
+  const inHeads = state.view === "heads";
+  const words = inHeads && state.words && hasWords(sides.queries) && hasWords(sides.keys);
+  const axes = makeAxes(sides, words);
+  const reading = {
+    words,
+    hides: inHeads && state.special !== "show",
+    renormalises: inHeads && state.special === "renormalise",
+    queries: axes.queries,
+    keys: axes.keys,
   };
+  const pair = [axes.queries, axes.keys].every(({ segments }) => segments.includes(0) && segments.includes(1));
+  const [rows, columns] = [["queries", 0], ["keys", 1]].map(([side, end]) => {
+    const { segments, members, special } = axes[/** @type {"queries" | "keys"} */ (side)];
+    return filterTokens(pair ? state.filter : "all", /** @type {0 | 1} */ (end), segments)
+      .filter((token) => members[token].length > 0 && !(reading.hides && special[token]));
+  });
+  const locked = state.locked && snapFocus(state.locked, axisOf(axes, state.locked.side).members);
+  const shown = locked && (locked.side === "left" ? rows : columns).includes(locked.token);
+  return { ...place, ...axes, sides, state, vault, example, rows, columns, pair, reading, locked: shown ? locked : null };
 }

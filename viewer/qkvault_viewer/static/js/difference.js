@@ -5,7 +5,8 @@ import { WEIGHT_OF_CODE } from "./wire.js";
 /**
  * @typedef {import("./align.js").Step} Step
  * @typedef {import("./api.js").Stack} Stack
- * @typedef {{values: Float32Array, length: number}} Weights (query, key), flat, of an example's `length`
+ * @typedef {{values: Float32Array, keys: number}} Weights (query, key), flat, of so many keys
+ * @typedef {readonly [number, number]} Shape query tokens, key tokens
  */
 
 /**
@@ -23,16 +24,16 @@ export function whyNotComparable(a, b) {
 
 /**
  * Mean over some maps.
- * @param {readonly {data: Float32Array, offset: number}[]} maps @param {number} length tokens
+ * @param {readonly {data: Float32Array, offset: number}[]} maps @param {Shape} shape of each
  * @returns {Weights}
  */
-export function meanWeights(maps, length) {
-  const values = new Float32Array(length * length);
+export function meanWeights(maps, [queries, keys]) {
+  const values = new Float32Array(queries * keys);
   for (const { data, offset } of maps) {
     for (let cell = 0; cell < values.length; cell += 1) values[cell] += data[offset + cell];
   }
   for (let cell = 0; cell < values.length; cell += 1) values[cell] /= maps.length;
-  return { values, length };
+  return { values, keys };
 }
 
 /**
@@ -46,8 +47,8 @@ export function subtract(a, b, rows, columns) {
     if (row.a === null || row.b === null) return;
     columns.forEach((column, x) => {
       if (column.a === null || column.b === null) return;
-      const before = a.values[/** @type {number} */ (row.a) * a.length + column.a];
-      out[y * columns.length + x] = b.values[/** @type {number} */ (row.b) * b.length + column.b] - before;
+      const before = a.values[/** @type {number} */ (row.a) * a.keys + column.a];
+      out[y * columns.length + x] = b.values[/** @type {number} */ (row.b) * b.keys + column.b] - before;
     });
   });
   return out;
@@ -55,20 +56,20 @@ export function subtract(a, b, rows, columns) {
 
 /**
  * Mean |B − A| of each map over the cells whose query and key both have.
- * @param {Uint8Array} a √-codes (map, query, key) @param {number} lengthA
- * @param {Uint8Array} b @param {number} lengthB
+ * @param {Uint8Array} a √-codes (map, query, key) @param {Shape} shapeA
+ * @param {Uint8Array} b @param {Shape} shapeB
  * @param {readonly Step[]} rows @param {readonly Step[]} columns
  * @returns {Float32Array} one per map; NaN where there is no such cell
  */
-export function meanChanges(a, lengthA, b, lengthB, rows, columns) {
+export function meanChanges(a, [queriesA, keysA], b, [queriesB, keysB], rows, columns) {
   const pairs = (/** @type {readonly Step[]} */ steps) => steps.filter((step) => step.a !== null && step.b !== null);
   const [queries, keys] = [pairs(rows), pairs(columns)];
-  const count = Math.floor(a.length / (lengthA * lengthA));
+  const count = Math.floor(a.length / (queriesA * keysA));
   return Float32Array.from({ length: count }, (_, map) => {
     let sum = 0;
     for (const query of queries) {
-      const atA = (map * lengthA + /** @type {number} */ (query.a)) * lengthA;
-      const atB = (map * lengthB + /** @type {number} */ (query.b)) * lengthB;
+      const atA = (map * queriesA + /** @type {number} */ (query.a)) * keysA;
+      const atB = (map * queriesB + /** @type {number} */ (query.b)) * keysB;
       for (const key of keys) {
         sum += Math.abs(WEIGHT_OF_CODE[b[atB + /** @type {number} */ (key.b)]] - WEIGHT_OF_CODE[a[atA + /** @type {number} */ (key.a)]]);
       }

@@ -9,8 +9,9 @@ import { css, formatWeight, signedColour } from "./scale.js";
  * @typedef {import("./align.js").Step} Step
  * @typedef {import("./difference.js").Weights} Weights
  * @typedef {import("./state.js").Focus} Focus
+ * @typedef {import("./context.js").Context} Context
  * @typedef {{rows: Step[], columns: Step[], values: Float32Array, a: Weights, b: Weights,
- *   labelsA: readonly {text: string}[], labelsB: readonly {text: string}[], largest: number, name: string}} Difference
+ *   contextA: Context, contextB: Context, largest: number, name: string}} Difference
  *   `largest`: |value| of the full colour; `name`: of B
  * @typedef {{hover: (focus: Focus | null) => void, pick: (focus: Focus) => void}} Acts tokens of A
  */
@@ -83,10 +84,10 @@ export class DifferencePanel {
     this.draw();
   }
 
-  /** A step as it is called. @param {Step} step */
-  label({ a, b, replaced }) {
-    const { labelsA, labelsB } = /** @type {Difference} */ (this.difference);
-    const [first, second] = [a === null ? "" : labelsA[a].text, b === null ? "" : labelsB[b].text];
+  /** A step as it is called. @param {Step} step @param {"queries" | "keys"} axis */
+  label({ a, b, replaced }, axis) {
+    const { contextA, contextB } = /** @type {Difference} */ (this.difference);
+    const [first, second] = [a === null ? "" : contextA[axis].labels[a].text, b === null ? "" : contextB[axis].labels[b].text];
     return replaced ? `${first} → ${second}` : first || second;
   }
 
@@ -94,10 +95,10 @@ export class DifferencePanel {
     const { rows, columns } = /** @type {Difference} */ (this.difference);
     const context = /** @type {CanvasRenderingContext2D} */ (this.canvas.getContext("2d"));
     context.font = this.font;
-    const widest = (/** @type {Step[]} */ steps) => Math.min(104, Math.max(16, ...steps.map((step) => context.measureText(this.label(step)).width))) + 8;
+    const widest = (/** @type {Step[]} */ steps, /** @type {"queries" | "keys"} */ axis) => Math.min(104, Math.max(16, ...steps.map((step) => context.measureText(this.label(step, axis)).width))) + 8;
     const { clientWidth, clientHeight } = this.body;
-    this.left = widest(rows);
-    this.top = widest(columns);
+    this.left = widest(rows, "queries");
+    this.top = widest(columns, "keys");
     const room = (/** @type {number} */ left, /** @type {number} */ top) => Math.min(
       (clientWidth - left - MARGIN) / Math.max(1, columns.length), (clientHeight - top - MARGIN) / Math.max(1, rows.length));
     // Labels that could not be read give their room to the cells.
@@ -164,7 +165,7 @@ export class DifferencePanel {
     target.textAlign = "right";
     rows.forEach((step, y) => {
       target.fillStyle = colour(step);
-      target.fillText(this.label(step), this.left - 5, this.top + (y + 0.5) * this.cell, this.left - 8);
+      target.fillText(this.label(step, "queries"), this.left - 5, this.top + (y + 0.5) * this.cell, this.left - 8);
     });
     target.textAlign = "left";
     columns.forEach((step, x) => {
@@ -172,7 +173,7 @@ export class DifferencePanel {
       target.translate(this.left + (x + 0.5) * this.cell, this.top - 5);
       target.rotate(-Math.PI / 2);
       target.fillStyle = colour(step);
-      target.fillText(this.label(step), 0, 0, this.top - 8);
+      target.fillText(this.label(step, "keys"), 0, 0, this.top - 8);
       target.restore();
     });
   }
@@ -208,7 +209,7 @@ export class DifferencePanel {
     const { values, rows, columns } = /** @type {Difference} */ (this.difference);
     const { rise, fall } = findExtremes(values);
     const name = (/** @type {number} */ cell) =>
-      `${this.label(rows[Math.floor(cell / columns.length)])} ⇢ ${this.label(columns[cell % columns.length])} ${formatChange(values[cell])}`;
+      `${this.label(rows[Math.floor(cell / columns.length)], "queries")} ⇢ ${this.label(columns[cell % columns.length], "keys")} ${formatChange(values[cell])}`;
     const parts = [];
     if (rise >= 0) parts.push(`Most up: ${name(rise)}.`);
     if (fall >= 0) parts.push(`Most down: ${name(fall)}.`);
@@ -244,8 +245,8 @@ export class DifferencePanel {
       const [query, key] = [rows[cell[0]], columns[cell[1]]];
       const value = values[cell[0] * columns.length + cell[1]];
       const weight = (/** @type {Weights} */ weights, /** @type {number | null} */ row, /** @type {number | null} */ column) =>
-        (row === null || column === null ? "–" : formatWeight(weights.values[row * weights.length + column]));
-      this.readout.textContent = `${this.label(query)} ⇢ ${this.label(key)}: A ${weight(a, query.a, key.a)}, ${this.difference.name} ${weight(b, query.b, key.b)}, ${formatChange(value)}`;
+        (row === null || column === null ? "–" : formatWeight(weights.values[row * weights.keys + column]));
+      this.readout.textContent = `${this.label(query, "queries")} ⇢ ${this.label(key, "keys")}: A ${weight(a, query.a, key.a)}, ${this.difference.name} ${weight(b, query.b, key.b)}, ${formatChange(value)}`;
       this.readout.dataset.change = Number.isFinite(value) ? value.toFixed(6) : "";
       this.acts.hover(query.a === null ? null : { side: "left", token: query.a });
     }

@@ -53,7 +53,7 @@ export class Enlarged {
       this.element.hidden = true;
       return;
     }
-    const { vault, example, stack, layer, head, depth, rows, columns } = context;
+    const { vault, example, stack, layer, head, depth, queries, keys, rows, columns } = context;
     const path = `attention/${stack.name}/${layer}/${head}`;
     const [frame] = await this.api.frames(vault, example.index, path, signal);
     this.title.textContent = `Layer ${layer}, head ${head}`;
@@ -61,9 +61,8 @@ export class Enlarged {
     this.place(context, box, room);
     const { element } = this.columns;
     this.columns.lay({
-      labels: context.labels,
-      special: example.special,
-      segments: example.segments,
+      queries,
+      keys,
       rows,
       columns,
       ...fitTokens(context, element.clientWidth, element.clientHeight, 0.34),

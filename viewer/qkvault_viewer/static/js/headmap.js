@@ -152,10 +152,10 @@ export class HeadMap {
   }
 
   /** All thumbnails, drawn once per example and filter. @param {Context} context @param {import("./wire.js").Frame} frame */
-  paint({ stack, rows, columns, example }, frame) {
-    const side = frame.shape[2];
+  paint({ stack, rows, columns, queries, keys }, frame) {
+    const [, , down, across] = frame.shape;
     const dark = isDark();
-    const bins = [rows, columns].map((tokens) => binTokens(tokens, example.length, side));
+    const bins = [binTokens(rows, queries.length, down), binTokens(columns, keys.length, across)];
     const picture = el("canvas");
     const context = sizeCanvas(picture, AXIS + stack.heads * this.pitch, AXIS + stack.layers.length * this.pitch);
     context.imageSmoothingQuality = "high";
@@ -166,11 +166,11 @@ export class HeadMap {
     const background = themeColour("--cell");
     const inner = this.pitch - (this.pitch > 8 ? 2 : 0.5);
     stack.layers.forEach((_, depth) => {
-      const table = ramp(background, layerColour(depth, stack.layers.length, dark), contrastFor(example.length));
+      const table = ramp(background, layerColour(depth, stack.layers.length, dark), contrastFor(keys.length));
       for (let head = 0; head < stack.heads; head += 1) {
-        const offset = (depth * stack.heads + head) * side * side;
+        const offset = (depth * stack.heads + head) * down * across;
         const codes = /** @type {Uint8Array} */ (frame.data);
-        const pixels = paintMatrix(codes, offset, side, bins[0], bins[1], table);
+        const pixels = paintMatrix(codes, offset, across, bins[0], bins[1], table);
         tileContext.putImageData(new ImageData(pixels, tile.width, tile.height), 0, 0);
         context.drawImage(tile, AXIS + head * this.pitch, AXIS + depth * this.pitch, inner, inner);
       }

@@ -1,6 +1,7 @@
 /** The inspector: exact numbers of the token in focus, ranked. */
 
 import { isAbort } from "./api.js";
+import { axisOf } from "./context.js";
 import { el, isDark, themeColour } from "./dom.js";
 import { loadNumbers } from "./numbers.js";
 import { css, formatSigned, formatWeight, headColour, layerColour } from "./scale.js";
@@ -40,11 +41,14 @@ export function headsShown({ state, heads, head }) {
   return state.view === "heads" || state.view === "compare" ? heads : [head];
 }
 
+/** Tokens of the other side. @param {Context} context @param {Focus} focus */
+const partnerAxis = (context, { side }) => axisOf(context, side === "left" ? "right" : "left");
+
 /** Tokens shown on the other side, without those that the layer masks. @param {Context} context @param {Focus} focus */
-function partnersOf({ stack, depth, rows, columns, reading: { members } }, { side, token }) {
+function partnersOf({ stack, depth, rows, columns, queries, keys }, { side, token }) {
   const { mask } = termsOf(stack.score, depth, 0);
   const seen = (/** @type {number} */ query, /** @type {number} */ key) =>
-    members[query].some((one) => members[key].some((other) => sees(mask, one, other)));
+    queries.members[query].some((one) => keys.members[key].some((other) => sees(mask, one, other)));
   return side === "left" ? columns.filter((key) => seen(token, key)) : rows.filter((query) => seen(query, token));
 }
 
@@ -96,7 +100,7 @@ export class Inspector {
         focus,
         heads: headsShown(context),
         weights,
-        length: context.example.length,
+        length: partnerAxis(context, focus).length,
         partners: partnersOf(context, focus),
         scores: focus.side === "left" ? scoresOf?.(focus.token) ?? null : null,
       };
@@ -126,12 +130,12 @@ export class Inspector {
   /** @param {Context} context @param {Numbers} numbers @param {Focus | null} partner */
   fill(context, numbers, partner) {
     const { focus, heads, partners } = numbers;
-    const { labels, layer } = context;
+    const { layer } = context;
     const ranked = partners
       .map((token) => ({ token, weight: meanWeight(numbers, token) }))
       .sort((a, b) => b.weight - a.weight || a.token - b.token);
     const name = el("b", { class: "inspected-token" });
-    fillLabel(name, labels[focus.token]);
+    fillLabel(name, axisOf(context, focus.side).labels[focus.token]);
     this.title.className = "inspected";
     this.title.replaceChildren(name, el("span", { class: "position", text: focus.token }),
       focus.side === "left" ? " attends to" : " is attended to by");
@@ -177,7 +181,7 @@ export class Inspector {
    * @param {number} strongest
    */
   makeRow(context, numbers, { token, weight }, strongest) {
-    const { labels } = context;
+    const { labels } = partnerAxis(context, numbers.focus);
     const name = el("span", { class: "rank-token", role: "cell" });
     fillLabel(name, labels[token]);
     name.append(el("small", { class: "position", text: token }));
@@ -219,7 +223,7 @@ export class Inspector {
     }
     const { focus, heads, weights, length } = numbers;
     const [query, key] = focus.side === "left" ? [focus.token, token] : [token, focus.token];
-    const pair = `${isolate(context.labels[query].text)} → ${isolate(context.labels[key].text)}`;
+    const pair = `${isolate(context.queries.labels[query].text)} → ${isolate(context.keys.labels[key].text)}`;
     const mean = meanWeight(numbers, token);
     const of = heads.length === 1 ? `head ${heads[0]}` : `mean of ${heads.length} heads`;
     this.acts.say(`Layer ${context.layer}, ${of}: ${pair} ${mean.toFixed(4)}`);

@@ -109,12 +109,12 @@ export class MatrixPanels {
   /** @param {number} width @param {number} height @param {CanvasRenderingContext2D} target */
   place(width, height, target) {
     const { rows, columns, maps } = /** @type {Drawing} */ (this.drawing);
-    const { labels } = /** @type {Context} */ (this.context);
+    const { queries, keys } = /** @type {Context} */ (this.context);
     const ratio = Math.max(1, columns.length) / Math.max(1, rows.length);
     this.font = `12px ${getComputedStyle(document.body).fontFamily}`;
     target.font = this.font;
-    const widest = [...rows, ...columns].slice(0, 400)
-      .reduce((most, token) => Math.max(most, target.measureText(labels[token].text.slice(0, 24)).width), 0);
+    const texts = [...rows.slice(0, 200).map((row) => queries.labels[row].text), ...columns.slice(0, 200).map((column) => keys.labels[column].text)];
+    const widest = texts.reduce((most, text) => Math.max(most, target.measureText(text.slice(0, 24)).width), 0);
     this.room = Math.min(130, Math.ceil(widest) + 10);
     const room = maps.length === 1 ? this.room : 0;
     let fit = arrange(maps.length, width - 2 * MARGIN - room, height - 2 * MARGIN - room, ratio);
@@ -147,25 +147,22 @@ export class MatrixPanels {
   }
 
   /** @param {CanvasRenderingContext2D} target @param {Context} context @param {Box} box */
-  drawLabels(target, { labels }, { x, y, width, height }) {
+  drawLabels(target, { queries, keys }, { x, y, width, height }) {
     const { rows, columns } = /** @type {Drawing} */ (this.drawing);
-    const cut = (/** @type {number} */ token) => {
-      const { text } = labels[token];
-      return isolate(text.length > 18 ? `${text.slice(0, 17)}…` : text);
-    };
+    const cut = (/** @type {import("./tokens.js").Label} */ { text }) => isolate(text.length > 18 ? `${text.slice(0, 17)}…` : text);
     target.fillStyle = css(themeColour("--ink"));
     target.font = this.font ?? "";
     target.textBaseline = "middle";
     target.textAlign = "right";
     rows.forEach((token, at) => {
-      target.fillText(cut(token), x - 6, y + ((at + 0.5) * height) / rows.length, this.room);
+      target.fillText(cut(queries.labels[token]), x - 6, y + ((at + 0.5) * height) / rows.length, this.room);
     });
     target.textAlign = "left";
     columns.forEach((token, at) => {
       target.save();
       target.translate(x + ((at + 0.5) * width) / columns.length, y - 6);
       target.rotate(-Math.PI / 2);
-      target.fillText(cut(token), 0, 0, this.room);
+      target.fillText(cut(keys.labels[token]), 0, 0, this.room);
       target.restore();
     });
   }
@@ -205,10 +202,10 @@ export class MatrixPanels {
     if (!context || !drawing) return;
     const [query, key] = [drawing.rows[cell.row], drawing.columns[cell.column]];
     const head = context.heads[cell.head];
-    const pair = `${isolate(context.labels[query].text)} → ${isolate(context.labels[key].text)}`;
+    const pair = `${isolate(context.queries.labels[query].text)} → ${isolate(context.keys.labels[key].text)}`;
     const weights = await loadNumbers(this.api, context, { side: "left", token: query }, [head]);
     if (this.cell !== cell || this.context !== context) return;
-    const weight = weights[head * context.example.length + key];
+    const weight = weights[head * context.keys.length + key];
     this.tip.textContent = `head ${head}: ${pair} ${formatWeight(weight)}`;
     this.tip.dataset.weight = String(weight);
     this.tip.hidden = false;

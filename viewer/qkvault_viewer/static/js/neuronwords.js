@@ -35,11 +35,11 @@ export function titlesOf({ scaling, dimensions, terms }) {
  * @param {Selected} selected
  * @returns {{text: string, difference: number}}
  */
-export function describeSum({ vault, labels }, { terms }, { token, computed, sink, weights }) {
+export function describeSum({ vault, queries }, { terms }, { token, computed, sink, weights }) {
   const difference = (weights ?? computed).reduce((most, weight, key) => Math.max(most, Math.abs(weight - computed[key])), 0);
   const total = (weights ?? computed).reduce((sum, weight) => sum + weight, 0);
   const attention = vault.arrays.attention;
-  const parts = [`${isolate(labels[token].text)}: softmax sums to ${total.toFixed(3)}`];
+  const parts = [`${isolate(queries.labels[token].text)}: softmax sums to ${total.toFixed(3)}`];
   if (terms.sink?.mode === "softmax") parts[0] += `, the sink (score ${formatSigned(terms.sink.value)}) takes ${formatWeight(sink)}`;
   parts[0] += ".";
   if (terms.unknown !== null) {
@@ -65,24 +65,25 @@ export function describeSum({ vault, labels }, { terms }, { token, computed, sin
  * @returns {string} empty where there is nothing to say
  */
 export function describeCell(known, column, token, d) {
-  const { context: { labels }, vectors } = known;
-  const name = (/** @type {number} */ at) => isolate(labels[at].text);
-  if (d === null) return describeBar(known, column, token, name);
+  const { context: { queries, keys }, vectors } = known;
+  if (d === null) return describeBar(known, column, token);
+  const asking = (/** @type {number} */ at) => isolate(queries.labels[at].text);
+  const asked = (/** @type {number} */ at) => isolate(keys.labels[at].text);
   const q = (/** @type {number} */ at) => vectors.query[at * vectors.dimensions + d];
   const own = known.selected?.token;
-  if (column === "query") return `dimension ${d} · query of ${name(token)} ${formatSigned(q(token))}`;
+  if (column === "query") return `dimension ${d} · query of ${asking(token)} ${formatSigned(q(token))}`;
   if (column === "key" || column === "product") {
     const k = vectors.key[token * vectors.dimensions + d];
-    if (own === undefined) return column === "key" ? `dimension ${d} · key of ${name(token)} ${formatSigned(k)}` : "";
-    return `dimension ${d} · ${name(own)} ${formatSigned(q(own))} × ${name(token)} ${formatSigned(k)} = ${formatSigned(q(own) * k)}`;
+    if (own === undefined) return column === "key" ? `dimension ${d} · key of ${asked(token)} ${formatSigned(k)}` : "";
+    return `dimension ${d} · ${asking(own)} ${formatSigned(q(own))} × ${asked(token)} ${formatSigned(k)} = ${formatSigned(q(own) * k)}`;
   }
   if (column === "output") {
-    return known.contribution && token === own ? `dimension ${d} · output for ${name(token)} ${formatSigned(known.contribution.output[d])}` : "";
+    return known.contribution && token === own ? `dimension ${d} · output for ${asking(token)} ${formatSigned(known.contribution.output[d])}` : "";
   }
   const value = vectors.value?.[token * vectors.valueDimensions + d] ?? NaN;
   const weight = known.selected?.weights?.[token];
-  if (column === "value" || weight === undefined) return `dimension ${d} · value of ${name(token)} ${formatSigned(value)}`;
-  return `dimension ${d} · softmax ${formatWeight(weight)} × value of ${name(token)} ${formatSigned(value)} = ${formatFine(weight * value)}`;
+  if (column === "value" || weight === undefined) return `dimension ${d} · value of ${asked(token)} ${formatSigned(value)}`;
+  return `dimension ${d} · softmax ${formatWeight(weight)} × value of ${asked(token)} ${formatSigned(value)} = ${formatFine(weight * value)}`;
 }
 
 /** @param {number} value */
@@ -90,11 +91,11 @@ function formatFine(value) {
   return Math.abs(value) < 0.1 ? `${value < 0 ? "−" : ""}${Math.abs(value).toFixed(4)}` : formatSigned(value);
 }
 
-/** @param {Known} known @param {ColumnName} column @param {number} key @param {(at: number) => string} name */
-function describeBar({ vectors, selected, contribution }, column, key, name) {
+/** @param {Known} known @param {ColumnName} column @param {number} key */
+function describeBar({ context: { queries, keys }, vectors, selected, contribution }, column, key) {
   if (!selected || Number.isNaN(selected.scores[key])) return "";
   const { token } = selected;
-  const pair = `${name(token)} → ${name(key)}`;
+  const pair = `${isolate(queries.labels[token].text)} → ${isolate(keys.labels[key].text)}`;
   if (column === "norm" && contribution) {
     const whole = contribution.norms.reduce((sum, norm) => sum + norm, 0);
     return `${pair} · ‖softmax × value‖ ${contribution.norms[key].toFixed(4)}, ${((100 * contribution.norms[key]) / whole).toFixed(1)} % of the row's`;

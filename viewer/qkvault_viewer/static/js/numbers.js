@@ -1,5 +1,6 @@
 /** Exact weights of one token with its partners, read as the view reads its maps. */
 
+import { axisOf } from "./context.js";
 import { addRow, isPlain } from "./reading.js";
 
 /**
@@ -18,7 +19,7 @@ const MOST_BYTES = 24 << 20;
  * @param {Context} context
  * @param {Focus} focus
  * @param {number[]} heads heads whose numbers are needed; the others may be left at zero
- * @returns {Promise<Float32Array>} (head, token), flat
+ * @returns {Promise<Float32Array>} (head, token of the other side), flat
  * @throws {Error} where the numbers would take too much to read
  */
 export async function loadNumbers(api, context, focus, heads) {
@@ -27,15 +28,15 @@ export async function loadNumbers(api, context, focus, heads) {
   const ask = (/** @type {string} */ path) => api.frames(vault, example.index, path)
     .then(([frame]) => /** @type {Float32Array} */ (frame.data));
   if (isPlain(reading)) return ask(`${focus.side === "left" ? "row" : "column"}/${place}/${focus.token}`);
-  const own = reading.members[focus.token];
+  const own = axisOf(context, focus.side).members[focus.token];
   if (focus.side === "left") {
     return readRows(await Promise.all(own.map((query) => ask(`row/${place}/${query}`))), reading, stack.heads);
   }
   if (!reading.renormalises) {
     return readColumns(await Promise.all(own.map((key) => ask(`column/${place}/${key}`))), reading, stack.heads);
   }
-  const length = example.length;
-  if (heads.length * length * length * 4 > MOST_BYTES) {
+  const { length } = context.queries;
+  if (heads.length * length * context.keys.length * 4 > MOST_BYTES) {
     throw new Error("Renormalised weights onto a token are not listed for a text this long; choose fewer heads.");
   }
   const maps = await Promise.all(heads.map((head) => ask(`attention/${place}/${head}?as=f32`)));
@@ -51,7 +52,7 @@ export async function loadNumbers(api, context, focus, heads) {
  * @param {number} heads
  */
 export function readRows(rows, reading, heads) {
-  const length = reading.members.length;
+  const { length } = reading.keys.members;
   const weights = new Float32Array(heads * length);
   const sums = new Float64Array(length);
   for (let head = 0; head < heads; head += 1) {
@@ -68,8 +69,8 @@ export function readRows(rows, reading, heads) {
  * @param {Reading} reading
  * @param {number} heads
  */
-export function readColumns(columns, { members }, heads) {
-  const length = members.length;
+export function readColumns(columns, { queries: { members } }, heads) {
+  const { length } = members;
   const weights = new Float32Array(heads * length);
   for (let head = 0; head < heads; head += 1) {
     members.forEach((queries, first) => {
@@ -83,10 +84,10 @@ export function readColumns(columns, { members }, heads) {
 
 /** Weights onto one key of a whole map. @param {Float32Array} map @param {number} key @param {Reading} reading */
 function readOnto(map, key, reading) {
-  const length = reading.members.length;
-  const onto = new Float32Array(length);
+  const { length } = reading.keys.members;
+  const onto = new Float32Array(reading.queries.members.length);
   const sums = new Float64Array(length);
-  reading.members.forEach((queries, first) => {
+  reading.queries.members.forEach((queries, first) => {
     sums.fill(0);
     for (const query of queries) addRow(map, query * length, reading, sums, 1 / queries.length);
     onto[first] = sums[key];

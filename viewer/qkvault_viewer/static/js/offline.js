@@ -16,7 +16,7 @@ table { border-collapse: collapse; } td { padding: 1px 12px 1px 0; font-variant-
 
 /** Runs in the exported file: a token's own lines, and its weights as numbers. Text goes in as text. */
 const SCRIPT = `
-const { labels, weights } = JSON.parse(document.getElementById("numbers").textContent);
+const { queries, keys, weights } = JSON.parse(document.getElementById("numbers").textContent);
 const svg = document.querySelector("svg");
 const table = document.querySelector("table");
 const choose = (text) => {
@@ -28,7 +28,7 @@ const choose = (text) => {
   const rows = text ? weights.filter((entry) => entry[own] === Number(token)).sort((a, b) => b[3] - a[3]).slice(0, 40) : [];
   table.replaceChildren(...rows.map(([head, query, key, weight]) => {
     const row = document.createElement("tr");
-    for (const value of ["head " + head, labels[query] + " \\u2192 " + labels[key], weight.toFixed(4)]) {
+    for (const value of ["head " + head, queries[query] + " \\u2192 " + keys[key], weight.toFixed(4)]) {
       row.insertCell().textContent = value;
     }
     return row;
@@ -44,8 +44,8 @@ svg.addEventListener("click", (event) => { if (!event.target.closest("[data-toke
 /**
  * @param {string} svg
  * @param {string} title
- * @param {{labels: string[], weights: [number, number, number, number][]}} numbers labels by token; head,
- *   query, key, weight
+ * @param {{queries: string[], keys: string[], weights: [number, number, number, number][]}} numbers labels
+ *   by token; head, query, key, weight
  * @param {import("./svgfigure.js").Look} look
  * @returns {string} HTML
  */

@@ -14,12 +14,12 @@ const MOST_BYTES = 2 << 20;
  * @param {Context} context @param {readonly Near[]} near
  * @returns {string[]}
  */
-export function likelyNext({ state, stack, depth, example }, near) {
-  const isLight = (/** @type {number} */ length) => stack.heads * length * length <= MOST_BYTES;
+export function likelyNext({ state, stack, depth, example, queries, keys }, near) {
+  const isLight = (/** @type {number} */ cells) => stack.heads * cells <= MOST_BYTES;
   const layerPath = (/** @type {number} */ layer) => `attention/${stack.name}/${layer}`;
   const byLayer = state.view === "heads" || state.view === "compare";
   const paths = [];
-  if (byLayer && isLight(example.length)) {
+  if (byLayer && isLight(queries.length * keys.length)) {
     for (const by of [1, -1]) {
       const layer = stack.layers[depth + by];
       if (layer !== undefined) paths.push(`${example.index}/${layerPath(layer)}`);
@@ -27,7 +27,7 @@ export function likelyNext({ state, stack, depth, example }, near) {
   }
   for (const { index, length } of near) {
     paths.push(String(index));
-    if (!isLight(length)) continue;
+    if (!isLight(length * length)) continue;
     paths.push(`${index}/thumbnails/${stack.name}`);
     if (byLayer) paths.push(`${index}/${layerPath(stack.layers[depth])}`);
   }

@@ -15,14 +15,16 @@ import { WEIGHT_OF_CODE } from "./wire.js";
  * @property {boolean} hides whether special tokens are left out
  * @property {boolean} renormalises whether the weights of a query are divided by their sum over the
  *   keys that are not special
- * @property {number[][]} members tokens of the word that begins at a token; empty elsewhere
- * @property {readonly number[]} special
+ * @property {Side} queries
+ * @property {Side} keys
+ * @typedef {{members: number[][], special: readonly number[]}} Side `members`: tokens of the word that
+ *   begins at a token; empty elsewhere
  */
 
 /**
  * Tokens of each word: neighbours with one word number in one text. Special tokens stand alone.
  * @param {{words: readonly number[], segments: readonly number[]}} example
- * @returns {number[][]} as {@link Reading}.members
+ * @returns {number[][]} as {@link Side}.members
  */
 export function groupWords({ words, segments }) {
   /** @type {number[][]} */
@@ -55,7 +57,7 @@ export function isPlain({ words, renormalises }) {
  * @param {Float32Array | Float64Array} sums per key token, at the first of each word; added to
  * @param {number} share of this query in the mean
  */
-export function addRow(weights, from, { members, renormalises, special }, sums, share) {
+export function addRow(weights, from, { keys: { members, special }, renormalises }, sums, share) {
   let whole = 1;
   if (renormalises) {
     whole = 0;
@@ -76,18 +78,18 @@ export function addRow(weights, from, { members, renormalises, special }, sums, 
  */
 export function readMap(grid, reading) {
   if (isPlain(reading)) return grid;
-  const { members, special, renormalises } = reading;
-  const length = members.length;
-  const codes = new Uint8Array(length * length);
+  const { queries, keys: { special }, renormalises } = reading;
+  const length = special.length;
+  const codes = new Uint8Array(queries.members.length * length);
   const row = new Float32Array(length);
   const sums = new Float32Array(length);
-  for (let first = 0; first < length; first += 1) {
-    if (!members[first].length || (renormalises && special[first])) continue;
+  for (const [first, own] of queries.members.entries()) {
+    if (!own.length || (renormalises && queries.special[first])) continue;
     sums.fill(0);
-    for (const query of members[first]) {
+    for (const query of own) {
       const start = grid.offset + query * grid.stride;
       for (let key = 0; key < length; key += 1) row[key] = WEIGHT_OF_CODE[grid.codes[start + key]];
-      addRow(row, 0, reading, sums, 1 / members[first].length);
+      addRow(row, 0, reading, sums, 1 / own.length);
     }
     for (let key = 0; key < length; key += 1) {
       if (renormalises && special[key]) continue;

@@ -9,7 +9,8 @@ import { WEIGHT_OF_CODE } from "./wire.js";
  * @property {FigureMap[]} maps
  * @property {number[]} rows
  * @property {number[]} columns
- * @property {readonly {text: string}[]} labels
+ * @property {readonly {text: string}[]} queries labels of the attending tokens
+ * @property {readonly {text: string}[]} keys labels of the attended tokens
  * @property {number} least faintest code drawn
  * @typedef {Sides & {type: "lines"}} LinesFigure
  * @typedef {Sides & {type: "matrix", contrast: number}} MatrixFigure
@@ -94,26 +95,26 @@ const cut = (text, most = 24) => (text.length > most ? `${text.slice(0, most - 1
 
 /** @param {LinesFigure} figure @param {Look} look */
 function formatLines(figure, look) {
-  const { maps, rows, columns, labels } = figure;
+  const { maps, rows, columns, queries, keys } = figure;
   const { edges, all, mass } = strongestEdges(figure);
   const y = (/** @type {number} */ at) => HEAD + (at + 0.5) * ROW;
   const [left, right] = [MARGIN + TOKENS, MARGIN + TOKENS + BETWEEN];
   const lines = edges.map(({ map, row, column, weight }) =>
     `<line x1="${left}" y1="${round(y(row))}" x2="${right}" y2="${round(y(column))}" stroke="${hex(maps[map].colour)}"`
     + ` stroke-opacity="${round(Math.min(1, 0.03 + (weight / Math.sqrt(maps.length)) ** 0.8))}" data-q="${rows[row]}" data-k="${columns[column]}"/>`);
-  const side = (/** @type {number[]} */ tokens, /** @type {number} */ x, /** @type {"start" | "end"} */ anchor, /** @type {string} */ name) =>
+  const side = (/** @type {number[]} */ tokens, /** @type {readonly {text: string}[]} */ labels, /** @type {number} */ x, /** @type {"start" | "end"} */ anchor, /** @type {string} */ name) =>
     tokens.map((token, at) => formatText({ x, y: y(at) + 4, anchor, text: cut(labels[token].text) }, look.ink, ` data-side="${name}" data-token="${token}"`));
   const note = edges.length < all ? `The ${edges.length} strongest of ${all} weights are drawn: ${(100 * mass).toFixed(1)} % of their mass.` : "";
   return {
     width: 2 * MARGIN + 2 * TOKENS + BETWEEN,
     height: HEAD + ROW * Math.max(rows.length, columns.length),
-    body: [`<g stroke-width="1.5">`, ...lines, "</g>", ...side(rows, left - 7, "end", "q"), ...side(columns, right + 7, "start", "k")],
+    body: [`<g stroke-width="1.5">`, ...lines, "</g>", ...side(rows, queries, left - 7, "end", "q"), ...side(columns, keys, right + 7, "start", "k")],
     notes: [`Heads ${maps.map(({ name }) => name).join(", ")}.`, note],
   };
 }
 
 /** @param {MatrixFigure} figure @param {Look} look */
-function formatMatrix({ maps, rows, columns, labels, contrast, least }, look) {
+function formatMatrix({ maps, rows, columns, queries, keys, contrast, least }, look) {
   const single = maps.length === 1 && rows.length <= 64;
   const across = Math.ceil(Math.sqrt(maps.length));
   const cell = single ? 18 : SIDE / Math.max(rows.length, columns.length);
@@ -139,10 +140,10 @@ function formatMatrix({ maps, rows, columns, labels, contrast, least }, look) {
     body.push("</g>");
   });
   if (single) {
-    rows.forEach((token, at) => body.push(formatText({ x: left - 6, y: top + 14 + (at + 0.5) * cell + 4, anchor: "end", text: cut(labels[token].text, 16) }, look.ink)));
+    rows.forEach((token, at) => body.push(formatText({ x: left - 6, y: top + 14 + (at + 0.5) * cell + 4, anchor: "end", text: cut(queries[token].text, 16) }, look.ink)));
     columns.forEach((token, at) => {
       const [x, y] = [left + (at + 0.5) * cell + 4, top + 8];
-      body.push(formatText({ x, y, anchor: "start", text: cut(labels[token].text, 16) }, look.ink, ` transform="rotate(-90 ${round(x)} ${y})"`));
+      body.push(formatText({ x, y, anchor: "start", text: cut(keys[token].text, 16) }, look.ink, ` transform="rotate(-90 ${round(x)} ${y})"`));
     });
   }
   const down = Math.ceil(maps.length / across);

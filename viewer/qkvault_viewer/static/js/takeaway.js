@@ -77,14 +77,15 @@ async function paintPng(svg, width, height) {
 /**
  * What an exported page lists: the drawn weights themselves.
  * @param {Figure} figure
- * @returns {{labels: string[], weights: [number, number, number, number][]}}
+ * @returns {{queries: string[], keys: string[], weights: [number, number, number, number][]}}
  */
 export function listNumbers(figure) {
-  if (figure.type === "raster") return { labels: [], weights: [] };
-  const { maps, rows, columns, labels } = figure;
+  if (figure.type === "raster") return { queries: [], keys: [], weights: [] };
+  const { maps, rows, columns } = figure;
   const { edges } = strongestEdges(figure, MOST_NUMBERS);
   return {
-    labels: labels.map(({ text }) => text),
+    queries: figure.queries.map(({ text }) => text),
+    keys: figure.keys.map(({ text }) => text),
     weights: edges.map(({ map, row, column, weight }) =>
       [Number(maps[map].name), rows[row], columns[column], Number(weight.toFixed(5))]),
   };

@@ -21,18 +21,18 @@ const MOST_ROWS = 2_000_000;
 const WEIGHTS = ["layer", "head", "query", "query_token", "key", "key_token", "weight"];
 
 /** @param {Context} context @param {Drawing} drawing @param {(string | number)[]} names of the maps @returns {Figure} */
-export function linesFigure({ labels }, { maps, rows, columns, least = 1 }, names) {
-  return { type: "lines", maps: maps.map((map, n) => ({ ...map, name: String(names[n]) })), rows, columns, labels, least };
+export function linesFigure({ queries, keys }, { maps, rows, columns, least = 1 }, names) {
+  return { type: "lines", maps: maps.map((map, n) => ({ ...map, name: String(names[n]) })), rows, columns, queries: queries.labels, keys: keys.labels, least };
 }
 
 /** @param {Context} context @param {Drawing} drawing @returns {Figure} */
-export function matrixFigure({ labels, heads }, { maps, rows, columns, least = 1 }) {
+export function matrixFigure({ queries, keys, heads }, { maps, rows, columns, least = 1 }) {
   const contrast = contrastFor(rows.length);
   const large = maps.length * rows.length * columns.length > MOST_CELLS;
   return {
     type: "matrix",
     maps: maps.map((map, n) => ({ ...map, name: String(heads[n]), href: large ? paintTile(map, rows, columns, contrast, least) : undefined })),
-    rows, columns, labels, least, contrast,
+    rows, columns, queries: queries.labels, keys: keys.labels, least, contrast,
   };
 }
 
@@ -75,7 +75,7 @@ export function rasterFigure(canvas, columns, context, heading) {
       const y = columns.centre(at) - columns.element.scrollTop;
       if (y < 4 || y > height - 4) return;
       const wide = columns.tokens?.tokenWidth ?? 0;
-      texts.push({ x: left ? wide - 9 : width - wide + 9, y: y + top + 4, anchor: left ? "end" : "start", text: context.labels[token].text.slice(0, 24) });
+      texts.push({ x: left ? wide - 9 : width - wide + 9, y: y + top + 4, anchor: left ? "end" : "start", text: (left ? context.queries : context.keys).labels[token].text.slice(0, 24) });
     });
     place(context.rows, true);
     place(context.columns, false);
@@ -91,17 +91,17 @@ export function rasterFigure(canvas, columns, context, heading) {
  * @returns {Promise<Numbers>}
  */
 export async function weightNumbers(api, context, heads) {
-  const { labels, layer, locked, rows, columns, example, reading, stack, vault } = context;
-  const { length } = example;
+  const { queries, keys, layer, locked, rows, columns, example, reading, stack, vault } = context;
+  const { length } = keys;
   /** @type {(string | number)[][]} */
   const lines = [];
   const add = (/** @type {number} */ head, /** @type {number} */ query, /** @type {number} */ key, /** @type {number} */ weight) =>
-    lines.push([layer, head, query, labels[query].text, key, labels[key].text, weight]);
+    lines.push([layer, head, query, queries.labels[query].text, key, keys.labels[key].text, weight]);
   if (locked) {
     const weights = await loadNumbers(api, context, locked, heads);
     for (const head of heads) {
       if (locked.side === "left") for (const key of columns) add(head, locked.token, key, weights[head * length + key]);
-      else for (const query of rows) add(head, query, locked.token, weights[head * length + query]);
+      else for (const query of rows) add(head, query, locked.token, weights[head * queries.length + query]);
     }
     return { names: WEIGHTS, rows: lines };
   }
@@ -126,17 +126,17 @@ export async function weightNumbers(api, context, heads) {
  * The model view's pictures as numbers: to the 8 bits that they are kept with.
  * @param {Context} context
  * @param {Uint8Array} codes (layer, head, row bin, column bin)
- * @param {number} side bins
+ * @param {number[]} sides bins of either side
  * @returns {Numbers}
  */
-export function thumbnailNumbers({ stack }, codes, side) {
+export function thumbnailNumbers({ stack }, codes, [down, across]) {
   /** @type {(string | number)[][]} */
   const rows = [];
   let at = 0;
   for (const layer of stack.layers) {
     for (let head = 0; head < stack.heads; head += 1) {
-      for (let query = 0; query < side; query += 1) {
-        for (let key = 0; key < side; key += 1) {
+      for (let query = 0; query < down; query += 1) {
+        for (let key = 0; key < across; key += 1) {
           rows.push([layer, head, query, key, Number(WEIGHT_OF_CODE[codes[at]].toFixed(5))]);
           at += 1;
         }

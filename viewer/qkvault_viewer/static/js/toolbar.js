@@ -1,6 +1,7 @@
 /** The row of controls over the stage: layer, head, filter, drawing, head patches. */
 
-import { FILTERS, hasWords } from "./context.js";
+import { hasWords } from "./axes.js";
+import { FILTERS } from "./context.js";
 import { STRONGEST } from "./dimensions.js";
 import { el, isDark } from "./dom.js";
 import { css, headColour } from "./scale.js";
@@ -160,9 +161,9 @@ export class Toolbar {
     this.filter.element.hidden = !context.pair;
     this.filter.press(state.filter);
     const inHeads = view === "heads";
-    this.words.element.hidden = !inHeads || !hasWords(context.example);
+    this.words.element.hidden = !inHeads || !hasWords(context.sides.queries) || !hasWords(context.sides.keys);
     this.words.press(context.reading.words ? "1" : "0");
-    this.special.element.hidden = !inHeads || !context.example.special.includes(1);
+    this.special.element.hidden = !inHeads || ![...context.queries.special, ...context.keys.special].includes(1);
     this.special.select.value = state.special;
     this.mass.element.hidden = !inHeads;
     this.mass.fill(state.mass);

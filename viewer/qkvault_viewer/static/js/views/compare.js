@@ -18,6 +18,13 @@ import { plainText } from "../tokens.js";
 
 const LETTERS = "ABCDEFGHIJ";
 
+/** Tokens that stand where another example has another one. @param {Side[]} sides @param {"a" | "b"} end */
+function findReplaced(sides, end) {
+  const on = (/** @type {"queries" | "keys"} */ axis) => new Set(sides.flatMap(({ alignment }) =>
+    (alignment?.[axis].steps ?? []).filter((step) => step.replaced).map((step) => step[end])));
+  return { queries: on("queries"), keys: on("keys") };
+}
+
 export class CompareView {
   /** Arrays of the vault without which there is nothing to see. @type {readonly string[]} */
   static needs = ["attention"];
@@ -53,15 +60,14 @@ export class CompareView {
     this.sides = sides;
     this.build(sides.length);
     this.fillBar(context, sides);
-    const replaced = (/** @type {"a" | "b"} */ end, /** @type {Side} */ { alignment }) =>
-      (alignment?.steps ?? []).filter((step) => step.replaced).map((step) => step[end]);
     // With one other, A's tokens without a partner are hatched as well.
-    const alone = sides.length === 1 && sides[0].alignment;
-    const mirrored = alone ? { ...alone, ofB: alone.ofA } : null;
-    const drawn = [this.panes[0].show(context, mirrored, sides.flatMap((side) => replaced("a", side)), signal)];
+    const alone = sides.length === 1 ? sides[0].alignment : null;
+    const turn = (/** @type {import("../align.js").Alignment} */ one) => ({ ...one, ofB: one.ofA });
+    const mirrored = alone && { queries: turn(alone.queries), keys: turn(alone.keys) };
+    const drawn = [this.panes[0].show(context, mirrored, findReplaced(sides, "a"), signal)];
     sides.forEach((side, n) => {
       const pane = this.panes[n + 1];
-      if (side.context) drawn.push(pane.show(side.context, side.alignment, replaced("b", side), signal));
+      if (side.context) drawn.push(pane.show(side.context, side.alignment, findReplaced([side], "b"), signal));
       else pane.refuse(side.trouble);
     });
     await Promise.all([...drawn, this.showDifferences(context, signal)]);
@@ -97,8 +103,8 @@ export class CompareView {
     const ready = await Promise.all(this.sides.map(async (side) => {
       if (!side.context || !side.alignment || side.unlike) return null;
       const [a, b] = await Promise.all([this.comparison.weights(context, signal), this.comparison.weights(side.context, signal)]);
-      const { rows, columns } = this.comparison.shown(context, side.context, side.alignment.steps);
-      return { rows, columns, values: subtract(a, b, rows, columns), a, b, labelsA: context.labels, labelsB: side.context.labels };
+      const { rows, columns } = this.comparison.shown(context, side.context, side.alignment);
+      return { rows, columns, values: subtract(a, b, rows, columns), a, b, contextA: context, contextB: side.context };
     }));
     signal.throwIfAborted();
     const largest = Math.max(1e-6, ...ready.map((one) => (one ? findExtremes(one.values).largest : 0)));
@@ -154,7 +160,7 @@ export class CompareView {
   /** A token of a pane as A's; null where A has none. @param {number} pane @param {Focus | null} focus @returns {Focus | null} */
   toFirst(pane, focus) {
     if (!focus || pane === 0) return focus;
-    const token = this.sides[pane - 1]?.alignment?.ofB[focus.token] ?? -1;
+    const token = this.sides[pane - 1]?.alignment?.[focus.side === "left" ? "queries" : "keys"].ofB[focus.token] ?? -1;
     return token < 0 ? null : { side: focus.side, token };
   }
 
@@ -176,7 +182,7 @@ export class CompareView {
     this.panes.forEach((pane, n) => {
       const map = (/** @type {Focus | null} */ one) => {
         if (!one || n === 0) return one;
-        const token = this.sides[n - 1]?.alignment?.ofA[one.token] ?? -1;
+        const token = this.sides[n - 1]?.alignment?.[one.side === "left" ? "queries" : "keys"].ofA[one.token] ?? -1;
         return token < 0 ? null : { side: one.side, token };
       };
       pane.focus(map(focus), map(locked));

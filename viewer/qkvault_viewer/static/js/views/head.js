@@ -1,13 +1,14 @@
 /** The attention-head view: heads of one layer as lines between the tokens, or as matrices. */
 
 import { fitTokens, TokenColumns } from "../columns.js";
-import { breathe, el, isDark } from "../dom.js";
+import { breathe, el } from "../dom.js";
 import { LineLayer } from "../linelayer.js";
+import { loadMaps } from "../maps.js";
 import { MatrixPanels } from "../matrixpanels.js";
 import { Minimap, MINIMAP_WIDTH } from "../minimap.js";
 import { countCodes, isPlain, readMap, shareOf } from "../reading.js";
 import { linesFigure, matrixFigure, weightNumbers } from "../taken.js";
-import { formatCount, formatWeight, headColour } from "../scale.js";
+import { formatCount, formatWeight } from "../scale.js";
 import { WEIGHT_OF_CODE } from "../wire.js";
 
 /**
@@ -19,7 +20,6 @@ import { WEIGHT_OF_CODE } from "../wire.js";
  * @typedef {import("../matrixpanels.js").Acts} Acts
  */
 
-const WHOLE_LAYER_BYTES = 4 << 20;
 const SLICE_CELLS = 1 << 20;
 
 export class HeadView {
@@ -47,36 +47,14 @@ export class HeadView {
     this.drawing = null;
   }
 
-  /**
-   * Maps of the heads switched on: the whole layer in one request, so that heads come and go at once;
-   * head by head where the layer would be large.
-   * @param {Context} context
-   * @param {AbortSignal} signal
-   * @returns {Promise<HeadMap[]>}
-   */
-  async loadMaps({ vault, example, stack, layer, heads }, signal) {
-    const path = `attention/${stack.name}/${layer}`;
-    const size = example.length ** 2;
-    const dark = isDark();
-    const whole = stack.heads * size <= WHOLE_LAYER_BYTES;
-    const frames = await Promise.all((whole ? [path] : heads.map((head) => `${path}/${head}`))
-      .map((each) => this.api.frames(vault, example.index, each, signal)));
-    return heads.map((head, n) => ({
-      codes: /** @type {Uint8Array} */ (frames[whole ? 0 : n][0].data),
-      offset: whole ? head * size : 0,
-      stride: example.length,
-      colour: headColour(head, dark),
-    }));
-  }
-
   /** @param {Context} context @param {AbortSignal} signal @returns {Promise<HeadMap[]>} maps as they are read */
   async readMaps(context, signal) {
-    const maps = await this.loadMaps(context, signal);
+    const maps = await loadMaps(this.api, context, signal);
     if (isPlain(context.reading)) return maps;
     const read = [];
     for (const map of maps) {
       read.push({ ...readMap(map, context.reading), colour: map.colour });
-      if (context.example.length ** 2 * maps.length > SLICE_CELLS) await breathe();
+      if (context.queries.length * context.keys.length * maps.length > SLICE_CELLS) await breathe();
       signal.throwIfAborted();
     }
     return read;
@@ -111,14 +89,14 @@ export class HeadView {
 
   /** @param {Context} context */
   lay(context) {
-    const { example, rows, columns } = context;
+    const { queries, keys, rows, columns } = context;
     const { element } = this.columns;
     const { clientWidth, clientHeight } = this.area;
     let fit = fitTokens(context, clientWidth, clientHeight);
     const long = Math.max(rows.length, columns.length) * fit.rowHeight > clientHeight;
     this.minimap.place(long);
     if (long) fit = fitTokens(context, clientWidth - MINIMAP_WIDTH, clientHeight);
-    this.columns.lay({ labels: context.labels, special: example.special, segments: example.segments, rows, columns, ...fit });
+    this.columns.lay({ queries, keys, rows, columns, ...fit });
     element.scrollTop = Math.min(element.scrollTop, this.columns.contentHeight);
   }
 
@@ -127,7 +105,7 @@ export class HeadView {
    * @param {Context} context
    * @param {import("../reading.js").Drawn} drawn
    */
-  sayDrawn({ reading, rows, columns, state, example }, { least, edges, all, mass, shown }) {
+  sayDrawn({ reading, rows, columns, state, keys }, { least, edges, all, mass, shown }) {
     const percent = (/** @type {number} */ share) => `${(100 * share).toFixed(share > 0.9995 || share < 0.0005 ? 0 : 1)} %`;
     const parts = [];
     if (state.mass < 100) {
@@ -139,7 +117,7 @@ export class HeadView {
       parts.push("Special tokens are hidden, and every query's weights divided by their sum over the other tokens: not the model's own numbers.");
     } else if (reading.hides) {
       parts.push(`Special tokens are hidden; the others' weights are as the model gave them${columns.length && rows.length ? `, ${percent(shown)} of all` : ""}.`);
-    } else if (columns.length < example.length && !reading.words) {
+    } else if (columns.length < keys.length && !reading.words) {
       parts.push(`${percent(shown)} of these queries' attention goes to the tokens shown.`);
     }
     if (reading.words) parts.push("By words: weights onto a word's tokens are summed, those from its tokens averaged.");

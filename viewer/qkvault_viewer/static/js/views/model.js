@@ -22,10 +22,10 @@ const SLICE_MS = 12;
 const MOST_LINES = 32;
 
 /** @param {Context} context @returns {"lines" | "matrix"} */
-export function drawnAs({ state, example }) {
+export function drawnAs({ state, queries, keys }) {
   if (state.draw !== "auto") return state.draw;
   if (state.view === "heads") return "lines";
-  return example.length <= MOST_LINES ? "lines" : "matrix";
+  return Math.max(queries.length, keys.length) <= MOST_LINES ? "lines" : "matrix";
 }
 
 export class ModelView {
@@ -53,6 +53,8 @@ export class ModelView {
     /** @type {{depth: number, head: number} | null} */
     this.hovered = null;
     this.at = { depth: 0, head: 0 };
+    /** Bins of the thumbnails, down and across. */
+    this.sides = [0, 0];
     this.listen();
   }
 
@@ -73,7 +75,7 @@ export class ModelView {
     const path = `thumbnails/${stack.name}`;
     const [frame] = await this.api.frames(vault, example.index, path, signal);
     this.context = context;
-    this.side = frame.shape[2];
+    this.sides = [frame.shape[2], frame.shape[3]];
     this.codes = /** @type {Uint8Array} */ (frame.data);
     this.at = { depth: context.depth, head: context.head };
     this.place(context);
@@ -113,10 +115,10 @@ export class ModelView {
   /** Cell by cell, leaving the browser room to answer. @param {Context} context @param {AbortSignal} signal */
   async draw(context, signal) {
     const target = /** @type {CanvasRenderingContext2D} */ (this.context2d);
-    const { stack, rows, columns, example } = context;
-    const side = /** @type {number} */ (this.side);
-    const bins = { rows: binTokens(rows, example.length, side), columns: binTokens(columns, example.length, side) };
-    const paint = drawnAs(context) === "lines" ? this.linePainter(bins) : this.matrixPainter(bins, contrastFor(example.length));
+    const { stack, rows, columns, queries, keys } = context;
+    const [down, across] = this.sides;
+    const bins = { rows: binTokens(rows, queries.length, down), columns: binTokens(columns, keys.length, across) };
+    const paint = drawnAs(context) === "lines" ? this.linePainter(bins) : this.matrixPainter(bins, contrastFor(keys.length));
     const background = themeColour("--cell");
     const codes = /** @type {Uint8Array} */ (this.codes);
     this.drawAxes(target, context);
@@ -127,7 +129,7 @@ export class ModelView {
         const { x, y, width, height } = this.cellBox({ depth, head });
         target.fillStyle = css(background);
         target.fillRect(x, y, width, height);
-        const grid = { codes, offset: (depth * stack.heads + head) * side * side, stride: side };
+        const grid = { codes, offset: (depth * stack.heads + head) * down * across, stride: across };
         target.drawImage(paint(grid, colour, background), x, y, width, height);
         if (performance.now() - since > SLICE_MS) {
           await breathe();
@@ -274,6 +276,6 @@ export class ModelView {
   /** @param {Context} context */
   async numbers(context) {
     if (context.state.enlarged) return weightNumbers(this.api, context, [context.head]);
-    return thumbnailNumbers(context, /** @type {Uint8Array} */ (this.codes), /** @type {number} */ (this.side));
+    return thumbnailNumbers(context, /** @type {Uint8Array} */ (this.codes), this.sides);
   }
 }

@@ -110,9 +110,8 @@ export class NeuronView {
     const { expanded } = context.state;
     const fit = fitTokens(context, element.clientWidth, element.clientHeight, expanded ? 0.15 : 0.27);
     this.columns.lay({
-      labels: context.labels,
-      special: context.example.special,
-      segments: context.example.segments,
+      queries: context.queries,
+      keys: context.keys,
       rows: context.rows,
       columns: context.columns,
       rowHeight: fit.rowHeight,
@@ -188,7 +187,7 @@ export class NeuronView {
     return {
       names: ["layer", "head", "query", "query_token", "key", "key_token", "scaled_product", "score", "softmax", "contribution_norm"],
       rows: context.columns.map((key) => [
-        context.layer, context.head, token, context.labels[token].text, key, context.labels[key].text,
+        context.layer, context.head, token, context.queries.labels[token].text, key, context.keys.labels[key].text,
         of(scaled, key), of(scores, key), of(weights, key), of(contribution?.norms, key),
       ]),
     };
