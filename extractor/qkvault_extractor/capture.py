@@ -117,8 +117,7 @@ class Collector:
 
     def __enter__(self) -> Collector:
         _register()
-        self._names = {module: name for name, module in self._model.named_modules()}
-        self._before = self._model.config._attn_implementation
+        self._start()
         name = TILED_IMPLEMENTATION if self.attend is not None else IMPLEMENTATION
         self._model.set_attn_implementation(name)
         self._token = _active.set(self)
@@ -132,6 +131,13 @@ class Collector:
     ) -> None:
         assert self._token is not None
         _active.reset(self._token)
+        self._restore()
+
+    def _start(self) -> None:
+        self._names = {module: name for name, module in self._model.named_modules()}
+        self._before = self._model.config._attn_implementation
+
+    def _restore(self) -> None:
         self._model.set_attn_implementation(self._before or "eager")
 
     def start_forward(self) -> None:
