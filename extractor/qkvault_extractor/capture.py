@@ -99,6 +99,11 @@ class Collector:
         model: a transformers model in evaluation mode.
         on_call: called in the order of computation, inside the forward pass.
         attend: computes attention instead of the model's own eager function.
+
+    Attributes:
+        calls: attention calls of this forward pass so far.
+        kernel_outputs: what torch's fused attention function gave, ``(example, head, query_token,
+            value_dim)``, by index of the call; where calls are described.
     """
 
     def __init__(
@@ -108,6 +113,7 @@ class Collector:
         attend: Attend | None = None,
     ) -> None:
         self.calls = 0
+        self.kernel_outputs: dict[int, Tensor] = {}
         self.attend = attend
         self._model = model
         self._on_call = on_call
@@ -138,7 +144,7 @@ class Collector:
         self._before = self._model.config._attn_implementation
 
     def _restore(self) -> None:
-        self._model.set_attn_implementation(self._before or "eager")
+        switch_attention(self._model, self._before or "eager")
 
     def start_forward(self) -> None:
         """Count calls from 0 again; to be called before each forward pass."""
@@ -169,6 +175,13 @@ class Collector:
         )
         self.calls += 1
         self._on_call(call)
+
+
+def switch_attention(model: PreTrainedModel, implementation: str) -> None:
+    """Choose one of a model's own attention implementations, in models that cannot be asked too."""
+    model.set_attn_implementation(implementation)
+    if model.config._attn_implementation != implementation:
+        model.config._attn_implementation = implementation  # what they look at as they run
 
 
 _active: ContextVar[Collector | None] = ContextVar("qkvault_collector", default=None)

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 HIDDEN: Final = -1e4
 """Additive masks hide by at least this much (the least number of float16 is -65504)."""
 
-_KEEPS: Final = frozenset(
-    "view reshape contiguous to float half bfloat16 double type type_as dropout clone detach "
-    "flatten unflatten squeeze unsqueeze expand getitem".split()
-)
+_KEEPS: Final = {
+    *("view", "reshape", "contiguous", "flatten", "unflatten", "squeeze", "unsqueeze", "expand"),
+    *("to", "type", "type_as", "float", "double", "half", "bfloat16"),
+    *("clone", "detach", "dropout", "getitem"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +140,7 @@ def to_heads(x: Tensor, batch: int) -> Tensor:
         ``(example, head, a, b)``.
     """
     if x.ndim == 3:
-        return x.unflatten(0, (batch, -1)) if x.shape[0] % batch == 0 else x[None]
+        return x.reshape(batch, -1, *x.shape[1:]) if x.shape[0] % batch == 0 else x[None]
     return x.flatten(1, -3) if x.ndim > 4 else x
 
 
@@ -175,7 +176,7 @@ def describe(scores: Scores, batch: int, heads: int) -> tuple[Tensor | None, Ten
 def _part_heads(part: Tensor, batch: int, heads: int) -> Tensor:
     """Broadcastable to ``(example, head, query_token, key_token)``."""
     if part.ndim == 3:
-        return part[None] if part.shape[0] == 1 else part.unflatten(0, (batch, heads))
+        return part[None] if part.shape[0] == 1 else part.reshape(batch, heads, *part.shape[1:])
     return part.flatten(1, -3) if part.ndim > 4 else part
 
 

@@ -18,17 +18,13 @@ from qkvault import AttentionSource, InputError, Json, ResourceError, VaultSpec,
 from qkvault_extractor.batches import default_budget
 from qkvault_extractor.options import ExtractReport, Progress, RunOptions
 from qkvault_extractor.ready import batch_budget, probe_for, refuse_other_attention
+from qkvault_extractor.ways import TILED, WAYS
 
 if TYPE_CHECKING:
     from qkvault import Record, VaultWriter
     from qkvault_extractor.model import LoadedModel
     from qkvault_extractor.probe import Probe
     from qkvault_extractor.rows import Reject
-
-_CAPTURES = {
-    "store": "transformers attention interface, the model's own eager attention",
-    "derive": "transformers attention interface, attention in tiles by the layers' recipes",
-}
 
 
 class Source(Protocol):
@@ -190,7 +186,7 @@ class _Job:
             "dtype": str(loaded.model.dtype).removeprefix("torch."),
             "device": loaded.device.type,
             "batch_tokens": self._options.batch_tokens or default_budget(loaded.device.type),
-            "capture": _CAPTURES[self._options.attention],
+            "capture": TILED if self._attention == "derived" else WAYS[probe.way],
             "capture_difference": probe.difference,
             "qkvault": qkvault.__version__,
             "transformers": transformers.__version__,

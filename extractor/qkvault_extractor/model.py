@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from qkvault_extractor.feeding import Feed
 
 SUPPORTED: Final = (
-    "BERT, RoBERTa, DistilBERT, ALBERT, ELECTRA, GPT-2, GPT-NeoX, OPT, Llama, Mistral, Qwen, Gemma "
-    "and other encoders or decoders that transformers offers attention functions for"
+    "BERT, RoBERTa, DeBERTa, XLNet, GPT-2, BLOOM, Falcon, Llama, Mistral, Qwen, Gemma, DeepSeek "
+    "and others of transformers whose heads weigh all tokens of a text"
 )
 """What can be captured, in words for error messages."""
 

@@ -8,23 +8,31 @@ refused, because attention that is wrong must not be stored.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from qkvault import InputError, Recipe, Stack, StackName
 from qkvault_extractor.capture import AttentionCall, Collector
 from qkvault_extractor.machine import quiet
 from qkvault_extractor.model import SUPPORTED, LoadedModel
+from qkvault_extractor.native import (
+    TOLERANCE,
+    UNSEEN,
+    Mismatch,
+    compare_attention,
+    compare_kernel,
+    compare_output,
+    differs,
+    largest_output,
+    reported,
+    run_eager,
+)
 from qkvault_extractor.recipes import derived_difference, find_recipe
+from qkvault_extractor.ways import WAYS, Way, collect
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from qkvault import Record
-
-TOLERANCE: Final = 1e-5
-"""Largest difference between captured and eager attention in float32; rounding stays below 5e-6."""
 
 PROBE_CELLS: Final = 1 << 27
 """Most attention weights of a probe, over all layers and heads (512 MB of float32)."""
@@ -50,6 +58,7 @@ class Probe:
         sums_to_one: whether the rows of its attention do; not where a sink takes a share.
         derived_error: largest difference found between attention derived from queries and keys as
             they are kept and the model's own; None where derived attention was not asked for.
+        way: how its attention is captured.
     """
 
     stacks: tuple[Stack, ...]
@@ -57,6 +66,7 @@ class Probe:
     difference: float
     sums_to_one: bool = True
     derived_error: float | None = None
+    way: Way = "interface"
 
     @property
     def recipes(self) -> tuple[Recipe, ...]:
@@ -89,18 +99,17 @@ def probe(
     import torch
 
     batch = loaded.feed.choose_probe(records, _most_tokens(loaded))
-    tokens, longest = len(batch[0].tokens), max(len(record.tokens) for record in records)
+    longest = max(len(record.tokens) for record in records)
     with torch.inference_mode(), quiet():
-        calls, output = _run_captured(loaded, batch)
-        _check_calls(loaded, calls)
-        difference = _compare(loaded, batch, calls, output)
-        sites, stacks = _describe(loaded, calls, tokens, longest)
+        captured = _capture(loaded, batch)
+        calls, tokens = captured.calls, len(batch[0].tokens)
+        sites, stacks = _describe(captured, tokens, longest)
         sinks = any({"s_aux", "sinks"} & call.terms.keys() for call in calls)
-        seen = Probe(stacks, sites, difference, not sinks)
+        seen = Probe(stacks, sites, captured.difference, not sinks, way=captured.way)
         if derive is None:
             return seen
         _refuse_underivable(loaded, seen)
-        _check_tiles(loaded, seen, batch, output)
+        _check_tiles(loaded, seen, batch, captured.output)
         errors = [
             derived_difference(call, tokens, recipe, half=derive == "half")
             for call, recipe in zip(calls, seen.recipes, strict=True)
@@ -108,7 +117,76 @@ def probe(
     return replace(seen, derived_error=max(errors))
 
 
+@dataclass(frozen=True)
+class _Captured:
+    """A forward pass whose attention is known to be the model's own."""
+
+    way: Way
+    calls: list[AttentionCall]
+    output: object
+    difference: float
+
+
+def _capture(loaded: LoadedModel, batch: list[Record]) -> _Captured:
+    """Capture a forward pass by the first way that proves exact.
+
+    Raises:
+        InputError: none does; tells why of each that saw attention.
+    """
+    eager = _run(loaded, lambda: run_eager(loaded, batch))
+    reasons: list[str] = []
+    for way in WAYS:
+        try:
+            return _capture_by(way, loaded, batch, eager)
+        except Mismatch as mismatch:
+            if str(mismatch) not in reasons:
+                reasons.append(str(mismatch))
+    seen = [reason for reason in reasons if reason != UNSEEN]
+    if not seen and not reported(eager):
+        seen = ["it computes no attention that transformers reports or that could be followed"]
+    raise _refuse(loaded, "; ".join(seen or reasons))
+
+
+def _capture_by(way: Way, loaded: LoadedModel, batch: list[Record], eager: object) -> _Captured:
+    lengths = [len(record.tokens) for record in batch]
+    calls: list[AttentionCall] = []
+    with collect(loaded.model, way, calls.append, describe=True) as collector:
+        output = _run(loaded, lambda: loaded.forward(batch))
+    _check_calls(calls)
+    if way == "interface":
+        difference = compare_attention(calls, eager, lengths)
+        compare_output(output, eager, lengths, "its output changes when it is captured")
+        return _Captured(way, calls, output, difference)
+    usual = loaded.forward(batch)
+    own = "its eager attention is not what it runs by default"
+    if way == "operations":
+        compare_output(output, usual, lengths, own)
+        return _Captured(way, calls, output, compare_attention(calls, eager, lengths))
+    compare_output(output, usual, lengths, "its output changes when it is captured")
+    difference = compare_kernel(calls, collector.kernel_outputs)
+    if not differs(eager, usual, lengths):
+        difference = max(difference, compare_attention(calls, eager, lengths))
+    return _Captured(way, calls, output, difference)
+
+
+def _run(loaded: LoadedModel, forward: Callable[[], Any]) -> Any:
+    try:
+        return forward()
+    except InputError:
+        raise
+    except Exception as error:  # the model's own code; whatever it raises names the reason
+        reason = str(error).strip().splitlines()
+        raise _refuse(
+            loaded, f"it does not run on token ids alone ({reason[0] if reason else error!r})"
+        ) from error
+
+
 def _refuse_underivable(loaded: LoadedModel, seen: Probe) -> None:
+    if seen.way != "interface":
+        raise InputError(
+            f"the attention of model {loaded.name} cannot be derived while it runs: it is computed "
+            "as a whole by code of the model's own; use --attention store"
+        )
     for site, recipe in zip(seen.sites, seen.recipes, strict=True):
         reason = recipe.unknown
         if recipe.sinks is not None and recipe.sinks.mode == "gate":
@@ -131,7 +209,7 @@ def _check_tiles(loaded: LoadedModel, seen: Probe, batch: list[Record], output: 
         with Collector(loaded.model, lambda _: None, tiled):
             found = loaded.forward(records)
         tiled.finish()
-        drift = _largest_output(found, output, lengths)
+        drift = largest_output(found, output, lengths)
         if not drift <= 100 * TOLERANCE:
             raise InputError(
                 f"model {loaded.name} gives another output when its attention is computed in tiles "
@@ -146,42 +224,29 @@ def _most_tokens(loaded: LoadedModel) -> int:
     return int((PROBE_CELLS / maps) ** 0.5)
 
 
-def _run_captured(loaded: LoadedModel, batch: list[Record]) -> tuple[list[AttentionCall], object]:
-    calls: list[AttentionCall] = []
-    with Collector(loaded.model, calls.append):
-        try:
-            output = loaded.forward(batch)
-        except InputError:
-            raise
-        except Exception as error:  # the model's own code; whatever it raises names the reason
-            reason = str(error).strip().splitlines()
-            raise _refuse(
-                loaded, f"it does not run on token ids alone ({reason[0] if reason else error!r})"
-            ) from error
-    return calls, output
-
-
-def _check_calls(loaded: LoadedModel, calls: list[AttentionCall]) -> None:
+def _check_calls(calls: list[AttentionCall]) -> None:
     """Refuse calls that do not make one stack of self-attention."""
     if not calls:
-        raise _refuse(loaded, "it computes attention in code of its own")
+        raise Mismatch(UNSEEN)
     shapes = {_shape(call) for call in calls}
     if len(shapes) > 1:
-        raise _refuse(loaded, f"its layers differ in heads or widths: {sorted(shapes)}")
+        raise Mismatch(f"its layers differ in heads or widths: {sorted(shapes)}")
     heads, key_heads, _, _ = shapes.pop()
     if heads % key_heads:
-        raise _refuse(loaded, f"{heads} heads do not divide among {key_heads} key heads")
+        raise Mismatch(f"{heads} heads do not divide among {key_heads} key heads")
     for call in calls:
         tokens = call.query.shape[2]
         if call.attention is None or call.attention.shape[2:] != (tokens, tokens):
-            raise _refuse(loaded, f"{call.name} attends to other tokens than the text's own")
+            raise Mismatch(f"{call.name} attends to other tokens than the text's own")
 
 
 def _describe(
-    loaded: LoadedModel, calls: list[AttentionCall], tokens: int, longest: int
+    captured: _Captured, tokens: int, longest: int
 ) -> tuple[tuple[Site, ...], tuple[Stack, ...]]:
+    calls = captured.calls
     heads, key_heads, head_dim, value_dim = _shape(calls[0])
-    recipes = tuple(find_recipe(call, tokens, longest) for call in calls)
+    tells = captured.way == "interface"
+    recipes = tuple(find_recipe(call, tokens, longest, tells_window=tells) for call in calls)
     causal = all(recipe.mask.causal for recipe in recipes)
     name: StackName = "decoder" if causal else "encoder"
     layers = number_layers(calls)
@@ -215,60 +280,6 @@ def number_layers(calls: Sequence[AttentionCall]) -> tuple[int, ...]:
         if len(found) == len(calls) and all(a < b for a, b in zip(found, found[1:], strict=False)):
             return found
     return by_order
-
-
-def _compare(
-    loaded: LoadedModel, batch: list[Record], calls: list[AttentionCall], output: object
-) -> float:
-    """Largest difference from the model's own eager pass, over the tokens that are not padding."""
-    before = loaded.model.config._attn_implementation
-    loaded.model.set_attn_implementation("eager")
-    try:
-        eager = loaded.forward(batch, output_attentions=True)
-    finally:
-        loaded.model.set_attn_implementation(before)
-    own = [a for a in getattr(eager, "attentions", None) or () if a is not None]
-    if len(own) != len(calls):
-        raise _refuse(
-            loaded, f"{len(calls)} attention calls were captured where it reports {len(own)}"
-        )
-    pairs = [(call.weights, theirs) for call, theirs in zip(calls, own, strict=True)]
-    if any(ours.shape != theirs.shape for ours, theirs in pairs):
-        raise _refuse(loaded, "captured attention has another shape than its own")
-    lengths = [len(record.tokens) for record in batch]
-    worst = _largest(
-        [
-            (ours[i, :, :n, :n], theirs[i, :, :n, :n])
-            for ours, theirs in pairs
-            for i, n in enumerate(lengths)
-        ]
-    )
-    drift = _largest_output(output, eager, lengths)
-    if not (worst <= TOLERANCE and drift <= 100 * TOLERANCE):
-        raise _refuse(
-            loaded,
-            f"captured attention differs from its own by {worst:.1e}, its output by {drift:.1e}",
-        )
-    return worst
-
-
-def _largest(pairs: list[tuple[Tensor, Tensor]]) -> float:
-    """Largest absolute difference over pairs of tensors; NaN if any holds one."""
-    import torch
-
-    return float(torch.stack([(a - b).abs().max() for a, b in pairs]).max())
-
-
-def _largest_output(ours: object, theirs: object, lengths: list[int]) -> float:
-    """Largest difference of logits or last hidden states, relative to their size."""
-    for name in ("logits", "last_hidden_state"):
-        a, b = getattr(ours, name, None), getattr(theirs, name, None)
-        if a is None or b is None:
-            continue
-        cut = [slice(n) if a.ndim == 3 else slice(None) for n in lengths]
-        pairs = [(a[i][tokens], b[i][tokens]) for i, tokens in enumerate(cut)]
-        return _largest(pairs) / max(1.0, float(b.abs().max()))
-    return 0.0
 
 
 def _refuse(loaded: LoadedModel, reason: str) -> InputError:

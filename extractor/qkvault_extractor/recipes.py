@@ -27,33 +27,39 @@ _HIDDEN: Final = -1e4
 """Additive masks hide by at least this much (the least number of float16 is -65504)."""
 
 
-def find_recipe(call: AttentionCall, tokens: int, longest: int) -> Recipe:
+def find_recipe(
+    call: AttentionCall, tokens: int, longest: int, *, tells_window: bool = True
+) -> Recipe:
     """State how a call's attention follows from its queries and keys.
 
     Args:
         call: a call of the probe, whose first example has no padding.
         tokens: that example's length.
         longest: the longest example that the recipe has to hold for.
+        tells_window: whether the call would tell of a window that is wider than the probe.
 
     Returns:
         The recipe; one that is ``unknown``, with the reason, where none is found. Its mask's
         ``causal`` is right in any case.
     """
     causal = not bool(call.weights[0, :, :tokens, :tokens].triu(1).any())
-    bias = None
-    if "position_bias" in call.terms:
-        bias = _find_bias(call, tokens)
-        if bias is None:
+    seen, added = _split_added(call, tokens)
+    slopes, bias = None, None
+    if added is not None:
+        slopes = _find_slopes(added, seen)
+        bias = None if slopes is not None else _find_bias(added, seen)
+        if slopes is None and bias is None:
             return _unknown("the model adds a bias that is not one of relative position", causal)
-        if longest > tokens:
-            return _unknown(f"the model's bias is known up to {tokens} tokens only", causal)
-    mask = _find_mask(call, tokens, longest)
+    if longest > tokens and (bias is not None or not tells_window):
+        what = "bias" if bias is not None else "mask"
+        return _unknown(f"the model's {what} is known up to {tokens} tokens only", causal)
+    mask = _find_mask(call, seen, longest)
     if mask is None:
         return _unknown("the model's mask follows no rule that a recipe can state", causal)
     softcap = call.terms.get("softcap")
     for sinks in _possible_sinks(call):
         cap = None if softcap is None else float(softcap)
-        recipe = Recipe(mask, cap, bias=bias, sinks=sinks)
+        recipe = Recipe(mask, cap, slopes, bias, sinks)
         difference = derived_difference(call, tokens, recipe)
         if difference <= DERIVED_TOLERANCE:
             return recipe
@@ -87,32 +93,73 @@ def _unknown(reason: str, causal: bool) -> Recipe:
     return Recipe(Mask(causal=causal), unknown=reason)
 
 
-def _find_bias(call: AttentionCall, tokens: int) -> RelativeBias | None:
-    """The bias of the first example by distance; None where equal distances have unequal bias."""
-    own = call.terms["position_bias"][0, :, :tokens, :tokens].float().cpu().numpy()
-    table = np.broadcast_to(own, (call.query.shape[1], tokens, tokens))
-    before, after = table[:, :0:-1, 0], table[:, 0]  # distances below 0; from 0 on
-    by_distance = np.concatenate([before, after], axis=1)  # (head, distance)
-    rows = np.lib.stride_tricks.sliding_window_view(by_distance, tokens, axis=1)[:, ::-1]
-    if not np.array_equal(rows, table):
+def _split_added(
+    call: AttentionCall, tokens: int
+) -> tuple[NDArray[np.bool_], NDArray[np.float32] | None]:
+    """Part what is added to the scores of the first example.
+
+    Returns:
+        Which keys are shown, ``(head or 1, query_token, key_token)``; and what else is added,
+        ``(head, query_token, key_token)``, of meaning where they are shown, None for nothing.
+    """
+    parts = [
+        part[0, :, :tokens, :tokens].float().cpu().numpy()
+        for part in (call.mask, call.terms.get("position_bias"))
+        if part is not None
+    ]
+    shown = np.ones((1, tokens, tokens), np.bool_)
+    added = np.zeros((1, tokens, tokens), np.float32)
+    for part in parts:
+        shown = shown & (part > _HIDDEN)
+        added = added + np.where(part > _HIDDEN, part, np.float32(0.0))
+    if not added.any():
+        return shown, None
+    return shown, np.broadcast_to(added, (call.query.shape[1], tokens, tokens))
+
+
+def _find_slopes(added: NDArray[np.float32], seen: NDArray[np.bool_]) -> tuple[float, ...] | None:
+    """What is added per step to the right, where that is one number per head (ALiBi)."""
+    shown = np.broadcast_to(seen, added.shape)
+    pairs = shown[:, :, 1:] & shown[:, :, :-1]
+    steps = np.diff(added, axis=2)
+    if not pairs[:, -1].any(1).all():
         return None
+    last = np.where(pairs[:, -1], steps[:, -1].astype(np.float64), 0.0)  # (head, key_token)
+    slopes = last.sum(1) / pairs[:, -1].sum(1)
+    rounding = 4e-7 * float(np.abs(added).max())
+    if (np.abs(steps - slopes[:, None, None]) > rounding)[pairs].any() or not slopes.any():
+        return None
+    return tuple(slopes.tolist())
+
+
+def _find_bias(added: NDArray[np.float32], seen: NDArray[np.bool_]) -> RelativeBias | None:
+    """What is added by distance; None where equal distances have unequal bias."""
+    tokens = added.shape[1]
+    query, key = np.nonzero(seen.all(0))
+    values, places = added[:, query, key], key - query + tokens - 1
+    by_distance = np.full((len(added), 2 * tokens - 1), np.nan, np.float32)
+    by_distance[:, places] = values
+    if not np.array_equal(by_distance[:, places], values):
+        return None
+    known = np.unique(places)  # distances that the mask hides everywhere need no bias
+    by_distance = by_distance[:, known]
     changes = (np.diff(by_distance, axis=1) != 0).any(axis=0)
-    starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
-    if len(table) * len(starts) > MOST_BIASES:
+    steps = np.concatenate([[0], np.flatnonzero(changes) + 1])
+    if len(by_distance) * len(steps) > MOST_BIASES:
         return None
-    values = by_distance[:, starts].tolist()
+    starts = known[steps] - tokens + 1
     return RelativeBias(
-        tuple((starts - tokens + 1).tolist()), tuple(tuple(head) for head in values)
+        tuple(starts.tolist()), tuple(tuple(head) for head in by_distance[:, steps].tolist())
     )
 
 
-def _find_mask(call: AttentionCall, tokens: int, longest: int) -> Mask | None:
-    seen = _visible(call, tokens)
-    if seen is None:
+def _find_mask(call: AttentionCall, seen: NDArray[np.bool_], longest: int) -> Mask | None:
+    tokens = seen.shape[1]
+    if (seen != seen[:1]).any():
         return None
-    causal = not np.triu(seen, 1).any()
-    for mask in _candidates(seen, causal):
-        if np.array_equal(_pattern(mask, tokens), seen):
+    causal = not np.triu(seen[0], 1).any()
+    for mask in _candidates(seen[0], causal):
+        if np.array_equal(_pattern(mask, tokens), seen[0]):
             break
     else:
         return None
@@ -121,17 +168,6 @@ def _find_mask(call: AttentionCall, tokens: int, longest: int) -> Mask | None:
         return mask
     # A window too wide for the probe to show; transformers counts the query's own token in it.
     return Mask(causal, window=int(window) - 1) if causal else None
-
-
-def _visible(call: AttentionCall, tokens: int) -> NDArray[np.bool_] | None:
-    """Which keys each query of the first example sees; None for a mask that is more than a mask."""
-    if call.mask is None:
-        return np.ones((tokens, tokens), np.bool_)
-    mask = call.mask[0, :, :tokens, :tokens].float().cpu().numpy()  # (1 or head, query, key)
-    shown, hidden = mask == 0.0, mask <= _HIDDEN
-    if not (shown | hidden).all() or (shown != shown[:1]).any():
-        return None
-    return np.array(shown[0])
 
 
 def _candidates(seen: NDArray[np.bool_], causal: bool) -> list[Mask]:

@@ -21,10 +21,10 @@ import numpy as np
 
 from qkvault import ResourceError, UnitTaken, token_roles
 from qkvault_extractor.batches import plan_batches
-from qkvault_extractor.capture import Collector
 from qkvault_extractor.options import Progress
 from qkvault_extractor.pack import Batch, Packer
 from qkvault_extractor.tiles import TiledAttention
+from qkvault_extractor.ways import collect
 
 if TYPE_CHECKING:
     from qkvault import Receipt, Record, Unit, UnitBuffer, VaultWriter
@@ -109,7 +109,8 @@ class _Runner:
         if spec.attention == "derived":
             tiled = TiledAttention(self._probe.recipes, packer.take_tile)
         lengths = buffer.unit.lengths
-        with torch.inference_mode(), Collector(self._loaded.model, packer.take, tiled) as collector:
+        capture = collect(self._loaded.model, self._probe.way, packer.take, tiled)
+        with torch.inference_mode(), capture as collector:
             for rows in plan_batches(lengths, self._budget, self._loaded.feed.kinds(records)):
                 collector.start_forward()
                 if tiled is not None:

@@ -20,7 +20,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from qkvault_extractor.capture import AttentionCall, Collector
+from qkvault_extractor.capture import AttentionCall, Collector, switch_attention
 from qkvault_extractor.followed import Scores, add_terms, describe, to_heads
 from qkvault_extractor.products import product_of, value_of
 
@@ -43,10 +43,6 @@ class Tap(Collector):
         on_call: called in the order of computation, inside the forward pass.
         implementation: which of the model's own implementations runs; None for the one it has.
         describe: give masks, and what else is added to the scores, with each call.
-
-    Attributes:
-        kernel_difference: largest difference between what torch's fused attention function gave and
-            attention times values, over first examples; measured where calls are described.
     """
 
     def __init__(
@@ -58,7 +54,6 @@ class Tap(Collector):
         describe: bool = False,
     ) -> None:
         super().__init__(model, on_call)
-        self.kernel_difference: float | None = None
         self._implementation = implementation
         self._describe = describe
         self._batch = 1
@@ -68,7 +63,7 @@ class Tap(Collector):
     def __enter__(self) -> Tap:
         self._start()
         if self._implementation is not None:
-            self._model.set_attn_implementation(self._implementation)
+            switch_attention(self._model, self._implementation)
         self._stack = ExitStack()
         first = self._model.register_forward_pre_hook(self._note_batch, with_kwargs=True)
         self._stack.callback(first.remove)
@@ -104,16 +99,14 @@ class Tap(Collector):
             value: ``(..., key_token, value_dim)``.
         """
         heads = attention.shape[1] if attention.ndim == 4 else attention.shape[0] // self._batch
-        parts = [to_heads(x, self._batch) for x in (scores.query, scores.key, value, attention)]
         mask, bias = None, None
         if self._describe:
             mask, bias = describe(scores, self._batch, heads)
-        self.record(
-            scores.module,
-            *parts,
-            mask,
-            {"scaling": scores.scaling, "position_bias": bias},
+        query, key, value, attention = (
+            to_heads(x, self._batch) for x in (scores.query, scores.key, value, attention)
         )
+        terms = {"scaling": scores.scaling, "position_bias": bias}
+        self.record(scores.module, query, key, value, attention, mask, terms)
 
     def fused(self, output: Tensor, inputs: Mapping[str, Any]) -> None:
         """Hand on a call of torch's fused attention function, whose attention is computed anew."""
@@ -131,9 +124,7 @@ class Tap(Collector):
             logits += part
         attention = torch.softmax(logits, -1)
         if self._describe:
-            mixed = torch.matmul(attention[:1], value[:1].repeat_interleave(shared, 1))
-            found = float((mixed - output[:1]).abs().max())
-            self.kernel_difference = max(found, self.kernel_difference or 0.0)
+            self.kernel_outputs[self.calls] = output.clone()
         self.end_scores(scores, attention, value)
 
     def _note_batch(

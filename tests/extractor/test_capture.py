@@ -24,6 +24,7 @@ from qkvault_extractor import capture
 from qkvault_extractor.capture import AttentionCall, Collector
 from qkvault_extractor.model import LoadedModel, load_config, load_model, load_tokenizer
 from qkvault_extractor.probe import number_layers, probe
+from qkvault_extractor.tap import Tap
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -163,32 +164,55 @@ def test_the_model_is_left_as_it_was(tmp_path: Path) -> None:
     assert torch.equal(before, after)
 
 
-def test_capture_that_differs_from_the_model_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loaded = load(tiny_llama(tmp_path))
+def without_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let capture by the interface go wrong."""
     found = capture._own_eager
 
-    def without_mask(module_class: Any) -> Any:
+    def forget(module_class: Any) -> Any:
         eager = found(module_class)
         return lambda module, q, k, v, mask, **terms: eager(module, q, k, v, None, **terms)
 
-    monkeypatch.setattr(capture, "_own_eager", without_mask)
+    monkeypatch.setattr(capture, "_own_eager", forget)
+
+
+def test_capture_that_differs_from_the_model_is_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load(tiny_llama(tmp_path))
+    assert probe(loaded, [record_of(IDS)]).way == "interface"
+    without_mask(monkeypatch)
+    seen = probe(loaded, [record_of(IDS)])
+    assert (seen.way, seen.difference) == ("operations", 0.0)
+
+
+def test_capture_that_differs_every_way_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_mask(monkeypatch)
+    monkeypatch.setattr(Tap, "end_scores", shifted(Tap.end_scores))
     with pytest.raises(InputError, match=r"type llama\) cannot be captured: .* differs from its"):
-        probe(loaded, BATCH[1:])
+        probe(load(tiny_llama(tmp_path)), [record_of(IDS)])
 
 
-def test_models_that_compute_attention_themselves_are_refused(tmp_path: Path) -> None:
-    from transformers import MPNetConfig, MPNetModel
+def shifted(end_scores: Any) -> Any:
+    return lambda tap, scores, attention, value: end_scores(tap, scores, attention.roll(1), value)
 
-    path = tiny_bert(tmp_path)
-    template = load(path)
-    config = MPNetConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48
+
+def test_models_whose_attention_is_no_map_are_refused(tmp_path: Path) -> None:
+    from transformers import LongformerConfig, LongformerModel
+
+    template = load(tiny_bert(tmp_path))
+    config = LongformerConfig(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=48,
+        attention_window=8,
     )
-    loaded = replace(template, model=cast("Any", MPNetModel(config)).eval(), name="some mpnet")
-    with pytest.raises(InputError, match="some mpnet .type mpnet. cannot be captured: it computes"):
-        probe(loaded, BATCH[1:])
+    network = cast("Any", LongformerModel(config)).eval()
+    loaded = replace(template, model=network, name="some longformer")
+    with pytest.raises(InputError, match=r"some longformer .type longformer. cannot be captured"):
+        probe(loaded, [record_of(IDS)])
 
 
 def test_layers_of_different_shape_are_refused(tmp_path: Path) -> None:

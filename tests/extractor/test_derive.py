@@ -194,7 +194,7 @@ def test_what_cannot_be_derived_is_refused_by_name(
     from qkvault_extractor import probe
 
     found = Recipe(unknown=reason) if reason else Recipe(sinks=Sinks((0.0,) * 4, "gate"))
-    monkeypatch.setattr(probe, "find_recipe", lambda *_: found)
+    monkeypatch.setattr(probe, "find_recipe", lambda *_, **__: found)
     with pytest.raises(InputError, match=r"layer 0: .*; use --attention store") as refused:
         run(tiny_bert(tmp_path / "m"), tmp_path, "v", attention="derive")
     assert (reason or "gate the heads' outputs") in str(refused.value)
@@ -206,6 +206,6 @@ def test_a_recipe_that_gives_another_output_is_refused(
 ) -> None:
     from qkvault_extractor import probe
 
-    monkeypatch.setattr(probe, "find_recipe", lambda *_: Recipe(softcap=0.1))
+    monkeypatch.setattr(probe, "find_recipe", lambda *_, **__: Recipe(softcap=0.1))
     with pytest.raises(InputError, match="another output"):
         run(tiny_bert(tmp_path / "m"), tmp_path, "v", attention="derive")

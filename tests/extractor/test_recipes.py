@@ -115,8 +115,8 @@ def test_what_no_rule_states_is_unknown() -> None:
     assert found.mask == Mask(causal=False)
     assert "mask follows no rule" in str(found.unknown)
 
-    slopes = torch.from_numpy((KEY - QUERY) * 0.1).float()[None, None]
-    assert find_recipe(make_call(slopes), TOKENS, TOKENS).unknown
+    bent = torch.from_numpy(np.abs(KEY - QUERY) * KEY * 0.1).float()[None, None]
+    assert find_recipe(make_call(bent), TOKENS, TOKENS).unknown
 
     noise = torch.rand(1, 2, TOKENS, TOKENS, generator=torch.Generator().manual_seed(3))
     assert "relative position" in str(
@@ -133,3 +133,38 @@ def test_attention_that_does_not_follow_is_unknown() -> None:
 def test_sinks_that_gate_leave_the_weights() -> None:
     call = make_call(None, s_aux=torch.tensor([0.5, 1.0]))
     assert find_recipe(call, TOKENS, TOKENS) == Recipe(sinks=Sinks((0.5, 1.0), "gate"))
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_what_grows_with_distance_is_slopes(causal: bool) -> None:
+    grown = torch.from_numpy(np.stack([KEY * 0.5 + 0 * QUERY, (KEY - QUERY) * 0.1])).float()[None]
+    mask = additive(KEY <= QUERY) if causal else None
+    call = make_call(grown if mask is None else grown + mask)
+    found = find_recipe(call, TOKENS, 2 * TOKENS)
+    assert found.slopes == pytest.approx((0.5, 0.1))
+    assert (found.mask, found.bias, found.unknown) == (Mask(causal=causal), None, None)
+
+
+def test_bias_behind_a_mask_is_found_where_it_is_seen() -> None:
+    table = torch.from_numpy(np.minimum(np.abs(KEY - QUERY), 3) * 0.25).float()
+    call = make_call(additive(KEY <= QUERY), position_bias=table[None, None])
+    call = replace(call, attention=_weigh(call, table))
+    found = find_recipe(call, TOKENS, TOKENS)
+    assert found.bias is not None
+    assert found.bias.starts == (1 - TOKENS, -2, -1, 0)
+    assert found.bias.values[0] == (0.75, 0.5, 0.25, 0.0)
+    assert derived_difference(call, TOKENS, found) < 1e-6
+
+
+def _weigh(call: AttentionCall, added: torch.Tensor) -> torch.Tensor:
+    assert call.mask is not None
+    scores = call.query @ call.key.transpose(2, 3) * call.scaling
+    return (scores + added + call.mask).softmax(-1)
+
+
+def test_a_mask_that_may_be_a_wide_window_is_unknown_beyond_the_probe() -> None:
+    call = make_call(additive(KEY <= QUERY))
+    assert find_recipe(call, TOKENS, 200).unknown is None
+    told = find_recipe(call, TOKENS, 200, tells_window=False)
+    assert told.unknown == f"the model's mask is known up to {TOKENS} tokens only"
+    assert find_recipe(call, TOKENS, TOKENS, tells_window=False).unknown is None

@@ -1,0 +1,124 @@
+"""A model as it is, run to hold against it what was captured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from qkvault_extractor.capture import switch_attention
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from qkvault import Record
+    from qkvault_extractor.capture import AttentionCall
+    from qkvault_extractor.model import LoadedModel
+
+TOLERANCE: Final = 1e-5
+"""Largest difference between captured and eager attention in float32; rounding stays below 5e-6."""
+
+
+UNSEEN: Final = "no product of queries and keys that becomes weights of values was seen in it"
+"""Reason of a :class:`Mismatch` where there was nothing to compare."""
+
+
+class Mismatch(Exception):
+    """What was captured is not what the model does; the message says why."""
+
+
+def run_eager(loaded: LoadedModel, batch: Sequence[Record]) -> Any:
+    """Output of the model's own eager pass, with attention where it reports any."""
+    before = loaded.model.config._attn_implementation
+    switch_attention(loaded.model, "eager")
+    try:
+        return loaded.forward(batch, output_attentions=True)
+    finally:
+        switch_attention(loaded.model, before)
+
+
+def reported(eager: object) -> list[Tensor]:
+    """Attention that an eager pass reported, of the layers that have any."""
+    return [a for a in getattr(eager, "attentions", None) or () if a is not None]
+
+
+def compare_attention(
+    calls: Sequence[AttentionCall], eager: object, lengths: Sequence[int]
+) -> float:
+    """Largest difference from what an eager pass reported, over tokens that are not padding.
+
+    Raises:
+        Mismatch: it reported other calls, or the difference is too large.
+    """
+    own = reported(eager)
+    if len(own) != len(calls):
+        raise Mismatch(f"{len(calls)} attention calls were captured where it reports {len(own)}")
+    pairs = [(call.weights, theirs) for call, theirs in zip(calls, own, strict=True)]
+    if any(ours.shape != theirs.shape for ours, theirs in pairs):
+        raise Mismatch("captured attention has another shape than its own")
+    worst = largest(
+        [
+            (ours[i, :, :n, :n], theirs[i, :, :n, :n])
+            for ours, theirs in pairs
+            for i, n in enumerate(lengths)
+        ]
+    )
+    if not worst <= TOLERANCE:
+        raise Mismatch(f"captured attention differs from its own by {worst:.1e}")
+    return worst
+
+
+def compare_kernel(calls: Sequence[AttentionCall], outputs: Mapping[int, Tensor]) -> float:
+    """Largest difference of attention times values from what torch's fused function gave.
+
+    It is relative to the size of values, and taken of first examples, which have no padding.
+
+    Raises:
+        Mismatch: some calls did not go through it, or the difference is too large.
+    """
+    if len(outputs) != len(calls):
+        raise Mismatch(f"{len(outputs)} of its {len(calls)} attention calls are torch's own")
+    pairs = []
+    for call in calls:
+        theirs = outputs[call.index][0]
+        shared = call.query.shape[1] // call.value.shape[1]
+        ours = call.weights[0] @ call.value[0].repeat_interleave(shared, 0)
+        size = theirs.abs().max().clamp(min=1.0)
+        pairs.append((ours / size, theirs / size))
+    worst = largest(pairs)
+    if not worst <= TOLERANCE:
+        raise Mismatch(f"attention times values differs from torch's own by {worst:.1e}")
+    return worst
+
+
+def compare_output(ours: object, theirs: object, lengths: Sequence[int], what: str) -> None:
+    """Hold one output against another.
+
+    Raises:
+        Mismatch: they differ.
+    """
+    if differs(ours, theirs, lengths):
+        raise Mismatch(f"{what} (by {largest_output(ours, theirs, lengths):.1e})")
+
+
+def differs(ours: object, theirs: object, lengths: Sequence[int]) -> bool:
+    """Whether two outputs differ by more than rounding."""
+    return not largest_output(ours, theirs, lengths) <= 100 * TOLERANCE
+
+
+def largest(pairs: Sequence[tuple[Tensor, Tensor]]) -> float:
+    """Largest absolute difference over pairs of tensors; NaN if any holds one."""
+    import torch
+
+    return float(torch.stack([(a - b).abs().max() for a, b in pairs]).max())
+
+
+def largest_output(ours: object, theirs: object, lengths: Sequence[int]) -> float:
+    """Largest difference of logits or last hidden states, relative to their size."""
+    for name in ("logits", "last_hidden_state"):
+        a, b = getattr(ours, name, None), getattr(theirs, name, None)
+        if a is None or b is None:
+            continue
+        cut = [slice(n) if a.ndim == 3 else slice(None) for n in lengths]
+        pairs = [(a[i][tokens], b[i][tokens]) for i, tokens in enumerate(cut)]
+        return largest(pairs) / max(1.0, float(b.abs().max()))
+    return 0.0

@@ -1,0 +1,51 @@
+"""The ways by which attention is captured, one after the other until one proves exact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Literal
+
+from qkvault_extractor.capture import Attend, AttentionCall, Collector
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Way = Literal["interface", "operations", "kernel"]
+
+WAYS: Final[dict[Way, str]] = {
+    "interface": "transformers attention interface, the model's own eager attention",
+    "operations": "operations of the model's own eager attention",
+    "kernel": "operands of torch's fused attention function",
+}
+"""In the order they are tried, in words for provenance.
+
+``kernel`` is for models whose eager attention is another than the one they run by default.
+"""
+
+TILED: Final = "transformers attention interface, attention in tiles by the layers' recipes"
+"""In words for provenance: how it is captured where attention is derived."""
+
+
+def collect(
+    model: PreTrainedModel,
+    way: Way,
+    on_call: Callable[[AttentionCall], None],
+    attend: Attend | None = None,
+    *,
+    describe: bool = False,
+) -> Collector:
+    """Make a collector of a model's attention calls.
+
+    Args:
+        model: a transformers model in evaluation mode.
+        way: how to capture.
+        on_call: called with each call.
+        attend: computes attention in place of the model; by the interface only.
+        describe: give masks, and what else is added to the scores, with each call.
+    """
+    if way == "interface":
+        return Collector(model, on_call, attend)
+    from qkvault_extractor.tap import Tap
+
+    assert attend is None, "only the interface lets another function compute attention"
+    return Tap(model, on_call, "eager" if way == "operations" else None, describe=describe)
