@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from qkvault import THUMBNAIL_SIDE, ArrayName, InputError, Precision, make_thumbnail
+from qkvault_extractor.codes import to_codes
 from qkvault_extractor.metrics import HeadMetrics
 from qkvault_extractor.summaries import LayerSummary
 from qkvault_extractor.thumbnails import is_poolable, pool
@@ -226,12 +227,7 @@ class Packer:
             return weights.cpu().numpy()
         if precision == "float16":
             return weights.to(torch.float16).cpu().numpy()
-        scaled = self._scratch_like(weights)
-        if precision == "uint16":
-            torch.mul(weights, 65535.0, out=scaled)
-        else:
-            torch.sqrt(weights, out=scaled).mul_(255.0)
-        scaled.round_()  # half to even, as numpy
+        scaled = to_codes(weights, precision, self._scratch_like(weights))
         if scaled.device.type != "cpu":
             return scaled.to(_CODE_DTYPES[precision]).cpu().numpy()
         return scaled.numpy()

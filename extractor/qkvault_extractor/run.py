@@ -174,7 +174,7 @@ class _Committer:
         try:
             self._meter.wrote(self._writer.commit(buffer))
         finally:
-            buffer.arrays.clear()
+            self._writer.recycle(buffer)
             self._room.release()
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from qkvault import THUMBNAIL_SIDE
+from qkvault_extractor.codes import to_codes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +61,7 @@ class LayerSummary:
         for (low, _, tokens), pooled in zip(self._runs, self._maps, strict=True):
             assert pooled is not None, "a tile is missing"
             if tokens > THUMBNAIL_SIDE:
-                pooled = pooled.clamp_(max=1.0).sqrt_().mul_(255.0).round_()
+                pooled = to_codes(pooled.clamp_(max=1.0), "uint8", pooled)
             found.append((low, pooled.to(torch.uint8)))
         return found
 
@@ -84,7 +85,7 @@ class LayerSummary:
         rows = part.shape[2]
         if tokens <= THUMBNAIL_SIDE:
             into = target[examples, :, start : start + rows]
-            torch.sqrt(part, out=into).mul_(255.0).round_()
+            to_codes(part, "uint8", into)
             return
         keys, queries = _bins(tokens, part.device)
         summed = torch.matmul(part, keys)  # (example, head, query_token, key_bin)

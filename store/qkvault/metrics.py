@@ -35,6 +35,7 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -203,6 +204,7 @@ def _token_texts(record: Record) -> Iterator[str]:
             yield token.removesuffix("</w>").removesuffix("@@")
 
 
+@lru_cache(maxsize=1 << 16)  # a corpus holds millions of tokens, but few kinds
 def _is_punctuation(text: str) -> bool:
     characters = text.strip()
     return bool(characters) and all(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -11,10 +12,16 @@ from .chunks import is_column
 from .errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from .claims import Claim
     from .metadata import ArrayMeta
+
+
+_ALIGNMENT: Final = 64
+"""Arrays begin at cache lines."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,19 +66,31 @@ class UnitBuffer:
     Attributes:
         unit: which.
         arrays: by path within the bucket, in the stored type.
+        memory: the bytes that they lie in.
     """
 
-    def __init__(self, unit: Unit, metas: dict[str, ArrayMeta], claim: Claim) -> None:
+    def __init__(
+        self,
+        unit: Unit,
+        metas: dict[str, ArrayMeta],
+        claim: Claim,
+        take_memory: Callable[[int], NDArray[np.uint8]],
+    ) -> None:
         self.unit = unit
         self.claim = claim
         rows = len(unit.examples)
+        shapes = {path: (rows, *meta.shape[1:]) for path, meta in metas.items()}
+        sizes = {
+            path: math.prod(shapes[path]) * meta.dtype.itemsize for path, meta in metas.items()
+        }
+        self.memory = take_memory(sum(_aligned(size) for size in sizes.values()))
         self.arrays: dict[str, NDArray[Any]] = {}
+        start = 0
         for path, meta in metas.items():
-            shape = (rows, *meta.shape[1:])
-            if meta.dtype.kind == "f":
-                self.arrays[path] = np.full(shape, np.nan, meta.dtype)
-            else:
-                self.arrays[path] = np.zeros(shape, meta.dtype)
+            flat = self.memory[start : start + sizes[path]].view(meta.dtype)
+            flat.fill(np.nan if meta.dtype.kind == "f" else 0)
+            self.arrays[path] = flat.reshape(shapes[path])
+            start += _aligned(sizes[path])
 
     def check(self, metas: dict[str, ArrayMeta]) -> None:
         """Refuse arrays of another shape or type, and examples that were not filled.
@@ -94,6 +113,10 @@ class UnitBuffer:
                     f"{path} of unit {self.unit.id} was not filled for example"
                     f" {self.unit.examples[holes[0]]}"
                 )
+
+
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGNMENT) * _ALIGNMENT
 
 
 def _holes(path: str, values: NDArray[Any]) -> NDArray[np.intp]:

@@ -6,16 +6,14 @@ import secrets
 from collections import deque
 from contextlib import suppress
 from functools import cached_property
-from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import disk
-from .chunks import MIB, group_name
+from .chunks import UNIT_BYTES, group_name
 from .claims import PARTIAL, Claim
-from .codecs import Buffer
 from .commits import (
     MANIFEST,
     Commit,
@@ -26,6 +24,7 @@ from .commits import (
 )
 from .documents import differing
 from .errors import PlanMismatch, ResourceError, UnitTaken, VaultError
+from .packing import Encoded, chunk_groups, encode_group
 from .planning import make_folder, sweep_dead_plans
 from .shards import ShardReceipt, ShardWriter
 from .store import Store
@@ -34,16 +33,13 @@ from .units import Receipt, Unit, UnitBuffer
 from .vault import Vault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
     from .metadata import ArrayMeta
     from .spec import Json, Record, VaultSpec
-
-_GROUP_BYTES: Final = MIB
-Encoded = list[tuple[int, list[Buffer]]]
 
 
 def create(
@@ -105,10 +101,13 @@ class VaultWriter:
     Attributes:
         path: the vault's folder.
         spec: what is kept.
+        allocate: gives so many bytes of memory for a unit's arrays; may be set to another way.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.allocate: Callable[[int], NDArray[np.uint8]] = _allocate
+        self._spare: list[NDArray[np.uint8]] = []
         self._store = Store(path)
         self.spec: VaultSpec = self._store.plan.spec
         self._reader = Vault.over(self._store)
@@ -163,10 +162,26 @@ class VaultWriter:
         claim = Claim(self.path, unit.id)
         try:
             self._refuse_committed(unit)  # by one who held the claim until just now
-            return UnitBuffer(unit, self._metas(unit), claim)
+            return UnitBuffer(unit, self._metas(unit), claim, self._take_memory)
         except BaseException:
             claim.release()
             raise
+
+    def recycle(self, buffer: UnitBuffer) -> None:
+        """Take back the memory of a buffer that nobody will look at again, for the next one.
+
+        Memory that is fresh from the system costs a run several per cent of its time.
+        """
+        buffer.arrays.clear()
+        self._spare.append(buffer.memory)
+
+    def _take_memory(self, size: int) -> NDArray[np.uint8]:
+        while self._spare:
+            memory = self._spare.pop()
+            if memory.size >= size:
+                return memory
+        # Most units are about as large as units get; what is not touched is not used.
+        return self.allocate(max(size, UNIT_BYTES))
 
     def _refuse_committed(self, unit: Unit) -> None:
         if self._commit(unit.id) is not None:
@@ -273,7 +288,7 @@ class VaultWriter:
         jobs = [
             (path, group)
             for path, meta in metas.items()
-            for group in _groups(meta, len(buffer.unit.examples))
+            for group in chunk_groups(meta, len(buffer.unit.examples))
         ]
         encoded = self._encode(buffer, metas, jobs)
         for path, meta in metas.items():
@@ -281,7 +296,7 @@ class VaultWriter:
             temporary = buffer.claim.folder / path.replace("/", "-")
             writer = ShardWriter(temporary, meta.chunks_per_shard, plan.hash, final)
             try:
-                for _ in _groups(meta, len(buffer.unit.examples)):
+                for _ in chunk_groups(meta, len(buffer.unit.examples)):
                     writer.add(next(encoded))
                 receipts[final] = writer.close()
             finally:
@@ -305,7 +320,7 @@ class VaultWriter:
         try:
             for path, group in jobs:
                 values, meta = buffer.arrays[path], metas[path]
-                running.append(pool().submit(_encode_group, values, meta, group))
+                running.append(pool().submit(encode_group, values, meta, group))
                 if len(running) > ahead:
                     yield running.popleft().result()
             while running:
@@ -315,28 +330,5 @@ class VaultWriter:
                 future.cancel()
 
 
-def _groups(meta: ArrayMeta, rows: int) -> list[list[tuple[int, ...]]]:
-    """Coordinates of the chunks that hold rows, in C order, in groups worth a thread's while."""
-    used = (-(-rows // meta.chunk[0]), *meta.grid[1:])
-    places = list(product(*map(range, used)))
-    chunk_bytes = int(np.prod(meta.chunk)) * meta.dtype.itemsize
-    size = max(1, _GROUP_BYTES // chunk_bytes)
-    return [places[start : start + size] for start in range(0, len(places), size)]
-
-
-def _encode_group(values: NDArray[Any], meta: ArrayMeta, group: list[tuple[int, ...]]) -> Encoded:
-    encoded = []
-    for place in group:
-        window = tuple(
-            slice(at * size, (at + 1) * size) for at, size in zip(place, meta.chunk, strict=True)
-        )
-        part = values[window]
-        if part.shape != meta.chunk:  # rows beyond the last example
-            padded = np.full(meta.chunk, meta.fill, meta.dtype)
-            padded[: len(part)] = part
-            part = padded
-        number = 0
-        for at, size in zip(place, meta.grid, strict=True):
-            number = number * size + at
-        encoded.append((number, meta.codec.encode(np.ascontiguousarray(part))))
-    return encoded
+def _allocate(size: int) -> NDArray[np.uint8]:
+    return np.empty(size, np.uint8)
