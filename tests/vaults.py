@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import qkvault
-from qkvault import ArrayName, Precision, Record, Stack, Unit, UnitBuffer, VaultSpec
+from qkvault import (
+    ArrayName,
+    Lengths,
+    Precision,
+    Record,
+    Stack,
+    Target,
+    UnitBuffer,
+    VaultSpec,
+    token_axes,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -99,6 +110,73 @@ def make_vault(
     return path
 
 
+TWO_SEQUENCES = (
+    Stack("encoder", (0, 1, 2), 4, 4, 8, 8, False, (8**-0.5,) * 3),
+    Stack("decoder", (0, 1), 2, 2, 8, 8, True, (8**-0.5,) * 2),
+    Stack("cross", (0, 1), 2, 1, 8, 4, False, (8**-0.5,) * 2),
+)
+"""Stacks of an encoder-decoder, of unequal depth, heads and widths."""
+
+
+def make_encoder_decoder_vault(
+    path: Path,
+    *,
+    lengths: Sequence[tuple[int, int]] = ((7, 5), (12, 3), (9, 20), (5, 8), (16, 70), (70, 9)),
+    stacks: Sequence[Stack] = TWO_SEQUENCES,
+    precision: Precision = "uint16",
+    arrays: Sequence[ArrayName] = ("attention", "query", "key", "value"),
+    metrics: bool = True,
+    logits: int = 0,
+    finish: bool = True,
+    seed: int = 0,
+) -> Path:
+    """Write a small vault of an encoder-decoder and return its path; as :func:`make_vault`.
+
+    Args:
+        lengths: tokens of each example's source and target.
+    """
+    spec = VaultSpec(
+        stacks=tuple(stacks),
+        arrays=tuple(arrays),
+        precision=precision,
+        logits=logits,
+        label_names=(),
+        identity={"model": "random", "seed": seed},
+        provenance={"model": "random", "library": "numpy"},
+        metrics=qkvault.METRICS if metrics else (),
+        target=True,
+    )
+    random = np.random.default_rng(seed)
+    records = [
+        replace(make_record(i, source, pairs=False, random=random), target=make_target(target, i))
+        for i, (source, target) in enumerate(lengths)
+    ]
+    with qkvault.create(path, spec, records) as writer:
+        for unit in writer.pending():
+            buffer = writer.begin(unit)
+            fill(buffer, spec, seed)
+            if metrics:
+                measure(buffer, spec, writer.records(unit), seed)
+            writer.commit(buffer)
+        if finish:
+            writer.finish()
+    return path
+
+
+def make_target(length: int, index: int = 0) -> Target:
+    """What a decoder reads: </s>, which starts it, then words."""
+    words = [f"Wort{(index + place) % 23}" for place in range(length - 1)]
+    ends = [sum(len(word) + 1 for word in words[: place + 1]) - 1 for place in range(len(words))]
+    return Target(
+        text=" ".join(words),
+        tokens=("</s>", *words),
+        token_ids=(2, *(100 + (index + place) % 23 for place in range(length - 1))),
+        special=(1, *(0 for _ in words)),
+        offsets=((0, 0), *((end - len(w), end) for w, end in zip(words, ends, strict=True))),
+        words=(-1, *range(len(words))),
+    )
+
+
 def make_record(
     index: int,
     length: int,
@@ -165,58 +243,81 @@ def _word_numbers(special: list[int], segments: list[int]) -> tuple[int, ...]:
 
 def fill(buffer: UnitBuffer, spec: VaultSpec, seed: int = 0) -> None:
     """Fill a unit with what :func:`forward` gives for each of its examples."""
-    unit: Unit = buffer.unit
-    for row, (example, length) in enumerate(zip(unit.examples, unit.lengths, strict=True)):
-        n = int(length)
+    for row, example, lengths in own_lengths(buffer):
         for stack in spec.stacks:
-            made = forward(int(example), n, stack, spec.precision, seed)
-            for name, values in made.items():
+            made = forward(example, lengths.sides(spec, stack.name), stack, spec.precision, seed)
+            thumbnail = qkvault.make_thumbnail(made["attention"])
+            made["attention"] = qkvault.encode_attention(made["attention"], spec.precision)
+            for name, values in {**made, "thumbnail": thumbnail}.items():
                 path = f"{stack.name}/{name}"
-                if path not in buffer.arrays:
-                    continue
-                if name == "attention":
-                    codes = qkvault.encode_attention(values, spec.precision)
-                    buffer.arrays[path][row, :, :, :n, :n] = codes
-                    thumbnail = qkvault.make_thumbnail(values)
-                    side = thumbnail.shape[-1]
-                    target = buffer.arrays[f"{stack.name}/thumbnail"]
-                    target[row, :, :, :side, :side] = thumbnail
-                else:
-                    buffer.arrays[path][row, :, :, :n] = values
+                if path in buffer.arrays:
+                    tokens, width = values.shape[2:]
+                    buffer.arrays[path][row, :, :, :tokens, :width] = values
         if spec.logits:
-            buffer.arrays["logits"][row] = outputs(int(example), spec.logits, seed)
+            buffer.arrays["logits"][row] = outputs(example, spec.logits, seed)
+
+
+def own_lengths(buffer: UnitBuffer) -> Iterator[tuple[int, int, Lengths]]:
+    """Row, example and lengths of each example of a unit."""
+    unit = buffer.unit
+    columns = (unit.examples, unit.lengths, unit.target_lengths)
+    for row, (example, *lengths) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
+        yield row, example, Lengths(*lengths)
 
 
 def measure(buffer: UnitBuffer, spec: VaultSpec, records: Sequence[Record], seed: int = 0) -> None:
     """Fill in the head metrics of what :func:`fill` filled in."""
-    for row, (example, record) in enumerate(zip(buffer.unit.examples, records, strict=True)):
+    for row, example, lengths in own_lengths(buffer):
         for stack in spec.stacks:
-            made = forward(int(example), len(record.tokens), stack, spec.precision, seed)
+            made = forward(example, lengths.sides(spec, stack.name), stack, spec.precision, seed)
+            record = records[row]
+            roles = [
+                qkvault.token_roles(record if axis == "source" else known(record.target))
+                for axis in token_axes(spec, stack.name)
+            ]
             measured = qkvault.head_metrics(
-                made["attention"], qkvault.token_roles(record), qkvault.Mask(causal=stack.causal)
+                made["attention"],
+                roles[0],
+                qkvault.Mask(causal=stack.causal),
+                roles[1] if stack.name == "cross" else None,
             )
             buffer.arrays[f"{stack.name}/metrics"][row] = measured
 
 
+def known(target: Target | None) -> Target:
+    """A target that is there."""
+    assert target is not None
+    return target
+
+
 def forward(
-    example: int, length: int, stack: Stack, precision: Precision, seed: int = 0
+    example: int,
+    length: int | tuple[int, int],
+    stack: Stack,
+    precision: Precision,
+    seed: int = 0,
 ) -> dict[str, NDArray[Any]]:
-    """Random query, key and value as stored, and the float32 attention of those."""
+    """Random query, key and value as stored, and the float32 attention of those.
+
+    Args:
+        length: tokens, or query tokens and key tokens.
+    """
+    queries, keys = (length, length) if isinstance(length, int) else length
     random = np.random.default_rng((seed, example))
     kind = np.float32 if precision == "float32" else np.float16
     layers = len(stack.layers)
 
-    def vectors(heads: int, width: int) -> NDArray[Any]:
-        return random.normal(0, 1.5, (layers, heads, length, width)).astype(kind)
+    def vectors(heads: int, tokens: int, width: int) -> NDArray[Any]:
+        return random.normal(0, 1.5, (layers, heads, tokens, width)).astype(kind)
 
-    query = vectors(stack.heads, stack.head_dim)
-    key = vectors(stack.key_heads, stack.head_dim)
-    value = vectors(stack.key_heads, stack.value_dim)
+    query = vectors(stack.heads, queries, stack.head_dim)
+    key = vectors(stack.key_heads, keys, stack.head_dim)
+    value = vectors(stack.key_heads, keys, stack.value_dim)
     repeated = np.repeat(key, stack.heads // stack.key_heads, axis=1).astype(np.float64)
     scores = query.astype(np.float64) @ repeated.swapaxes(-1, -2)  # (layer, head, query, key)
     scores *= np.array(stack.scaling)[:, None, None, None]
     if stack.causal:
-        scores = np.where(np.tri(length, dtype=bool), scores, -np.inf)
+        scores = np.where(np.tri(queries, dtype=bool), scores, -np.inf)
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     attention = (weights / weights.sum(-1, keepdims=True)).astype(np.float32)
     return {"attention": attention, "query": query, "key": key, "value": value}

@@ -43,6 +43,7 @@ from .spec import (
     Record,
     Stack,
     StackName,
+    Target,
     VaultSpec,
 )
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .appending import append
+    from .axes import Lengths, token_axes
     from .copying import copy
     from .damages import Damage, VerifyReport
     from .example import Example, StackView
@@ -74,6 +76,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "append": "appending",
+    "Lengths": "axes",
+    "token_axes": "axes",
     "copy": "copying",
     "Example": "example",
     "StackView": "example",
@@ -131,6 +135,7 @@ __all__ = [
     "InputError",
     "Json",
     "Label",
+    "Lengths",
     "Mask",
     "Metrics",
     "MissingArray",
@@ -154,6 +159,7 @@ __all__ = [
     "StackName",
     "StackView",
     "Table",
+    "Target",
     "TokenRoles",
     "Unit",
     "UnitBuffer",
@@ -180,6 +186,7 @@ __all__ = [
     "make_thumbnail",
     "open",
     "resume",
+    "token_axes",
     "token_roles",
     "vault_state",
     "verify",

@@ -64,7 +64,7 @@ def append(
         for other in opened[1:]:
             _refuse_another_kind(opened[0], other)
         _refuse_shared_ids(opened)
-        parts = [choose_part(vault, None, None, None, None, None) for vault in opened]
+        parts = [choose_part(vault, None, None, None, None) for vault in opened]
         spec = _join_specs(opened)
         return copy_parts(parts, spec, Path(out), compress=True, progress=progress)
 
@@ -88,6 +88,7 @@ def _kind(spec: VaultSpec) -> dict[str, Json]:
         name: document[name]
         for name in ("arrays", "attention", "metrics", "precision", "logits", "label_names")
     }
+    kind["target"] = spec.target
     for name in ("model", "tokenizer"):
         kind[name] = spec.identity.get(name)
     stacks: Any = document["stacks"]

@@ -15,6 +15,8 @@ from .spec import THUMBNAIL_SIDE, Json, Stack, VaultSpec
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from .axes import Lengths
+
 KIB: Final = 1 << 10
 MIB: Final = 1 << 20
 
@@ -83,9 +85,9 @@ class ArrayPlan:
         return _product(-(-s // c) for s, c in zip(self.shard[1:], self.chunk[1:], strict=True))
 
 
-def plan_bucket(spec: VaultSpec, length: int, rows: int, compress: bool) -> list[ArrayPlan]:
+def plan_bucket(spec: VaultSpec, lengths: Lengths, rows: int, compress: bool) -> list[ArrayPlan]:
     """All arrays of one bucket, with one number of rows per shard common to all of them."""
-    shapes = _row_shapes(spec, length)
+    shapes = {path: row_shape(spec, path, lengths) for path in array_paths(spec)}
     wanted = {path: _row_chunk(spec, path, shape) for path, shape in shapes.items()}
     per_unit = _rows_per_unit(shapes, wanted, spec, rows)
     plans = []
@@ -98,7 +100,7 @@ def plan_bucket(spec: VaultSpec, length: int, rows: int, compress: bool) -> list
             group = per_unit
         plans.append(
             ArrayPlan(
-                path=f"{group_name(length)}/{path}",
+                path=f"{group_name(lengths.source)}/{path}",
                 shape=(rows, *shape),
                 shard=(per_unit, *shape),
                 chunk=(group, *chunk),
@@ -138,31 +140,33 @@ def stored_names(spec: VaultSpec) -> list[str]:
     return [*first, *rest, "metrics"] if spec.metrics else [*first, *rest]
 
 
+def place_width(spec: VaultSpec) -> int:
+    """Columns of ``examples/place``: bucket length, row, tokens, and tokens of the target."""
+    return 4 if spec.target else 3
+
+
 def is_column(array: str) -> bool:
     """Whether an array (by its path in a bucket) has no token axes: logits and metrics."""
     return array.rpartition("/")[2] in ("logits", "metrics")
 
 
-def row_shape(spec: VaultSpec, path: str, length: int) -> tuple[int, ...]:
-    """Shape of one row of the array at ``path`` within a bucket of padded length ``length``."""
+def row_shape(spec: VaultSpec, path: str, lengths: Lengths) -> tuple[int, ...]:
+    """Shape of one row of the array at ``path`` within a bucket of those padded lengths."""
     stack_name, _, name = path.rpartition("/")
     if name == "logits":
         return (spec.logits,)
-    stack = next(stack for stack in spec.stacks if stack.name == stack_name)
+    stack = stack_of(spec, stack_name)
     layers = len(stack.layers)
-    side = min(THUMBNAIL_SIDE, length)
+    queries, keys = lengths.sides(spec, stack.name)
+    bins = min(THUMBNAIL_SIDE, queries), min(THUMBNAIL_SIDE, keys)
     return {
-        "attention": (layers, stack.heads, length, length),
-        "thumbnail": (layers, stack.heads, side, side),
-        "query": (layers, stack.heads, length, stack.head_dim),
-        "key": (layers, stack.key_heads, length, stack.head_dim),
-        "value": (layers, stack.key_heads, length, stack.value_dim),
+        "attention": (layers, stack.heads, queries, keys),
+        "thumbnail": (layers, stack.heads, *bins),
+        "query": (layers, stack.heads, queries, stack.head_dim),
+        "key": (layers, stack.key_heads, keys, stack.head_dim),
+        "value": (layers, stack.key_heads, keys, stack.value_dim),
         "metrics": (layers, stack.heads, len(spec.metrics)),
     }[name]
-
-
-def _row_shapes(spec: VaultSpec, length: int) -> dict[str, tuple[int, ...]]:
-    return {path: row_shape(spec, path, length) for path in array_paths(spec)}
 
 
 def _row_chunk(spec: VaultSpec, path: str, shape: tuple[int, ...]) -> tuple[int, ...]:

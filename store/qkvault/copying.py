@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from .arrays import copy_codes
+from .axes import Lengths
 from .blocks import BlockReader
-from .chunks import array_paths, is_column
-from .corpus import head_places, layer_places
+from .chunks import array_paths, is_column, stack_of
+from .corpus import chosen_stack, head_places, layer_places
 from .errors import InputError, MissingArray, OutOfRange
 from .origins import copy_identity, copy_origin
 from .precision import MAX_ERROR, decode_attention, encode_attention
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from .spec import ArrayName, Precision, Record, Stack
     from .units import UnitBuffer
 
-_SQUARE: Final = ("attention", "thumbnail")
 Progress = Callable[[int, int], None]
 
 
@@ -86,6 +86,7 @@ def copy(
     path: Path | str,
     *,
     examples: Examples = None,
+    stack: str | None = None,
     layers: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
     arrays: Sequence[ArrayName] | None = None,
@@ -99,6 +100,7 @@ def copy(
         source: a finished vault, or its path.
         path: an absent or empty folder, or the unfinished copy of the same part.
         examples: a selection, numbers, ids or a mask; all, in their order, if not given.
+        stack: the only one to keep; all if not given.
         layers: the model's own numbers; all if not given. Stacks without any of them are left out.
         heads: query heads; all if not given. Keys and values of the heads they use come along.
         arrays: some of attention, query, key, value; all that are kept if not given.
@@ -114,7 +116,7 @@ def copy(
         ResourceError: the disk refuses.
     """
     vault = source if isinstance(source, Vault) else Vault(source)
-    part = choose_part(vault, examples, layers, heads, arrays, precision)
+    part = choose_part(vault, examples, layers, heads, arrays, precision=precision, stack=stack)
     return copy_part(part, Path(path), compress=compress, progress=progress)
 
 
@@ -147,7 +149,9 @@ def choose_part(
     layers: Sequence[int] | None,
     heads: Sequence[int] | None,
     arrays: Sequence[ArrayName] | None,
-    precision: Precision | None,
+    *,
+    precision: Precision | None = None,
+    stack: str | None = None,
 ) -> Part:
     """Check a choice; arguments and errors are those of :func:`copy`."""
     indices = example_indices(vault, examples)
@@ -155,8 +159,9 @@ def choose_part(
         raise InputError(f"no example of {vault.path} was chosen; there would be nothing to keep")
     if len(np.unique(indices)) != len(indices):
         raise InputError("an example was chosen twice; a vault keeps each once")
+    wanted = vault.spec.stacks if stack is None else (chosen_stack(vault, stack),)
     stacks: dict[str, _StackPart] = {
-        stack.name: _stack_part(stack, own, heads) for stack, own in _own_layers(vault, layers)
+        one.name: _stack_part(one, own, heads) for one, own in _own_layers(wanted, layers)
     }
     if not stacks:
         raise OutOfRange(f"no stack of {vault.path} has one of the layers {layers}")
@@ -170,20 +175,23 @@ def choose_part(
         precision=kept,
         attention=vault.spec.attention if {"query", "key"} <= set(chosen) else "stored",
         derived_error=vault.spec.derived_error if kept == vault.spec.precision else None,
-        identity={**vault.spec.identity, "copy": copy_identity(vault, indices, layers, heads)},
+        identity={
+            **vault.spec.identity,
+            "copy": copy_identity(vault, indices, stack, layers, heads),
+        },
         provenance={**vault.spec.provenance, "copy": copy_origin(vault, head_at, kept)},
     )
     return Part(vault, indices, stacks, spec)
 
 
 def _own_layers(
-    vault: Vault, layers: Sequence[int] | None
+    stacks: Sequence[Stack], layers: Sequence[int] | None
 ) -> Iterator[tuple[Stack, Sequence[int] | None]]:
     """The stacks to copy, with the layers to look for in each: all, where it is the only one."""
-    if layers is None or len(vault.spec.stacks) == 1:
-        yield from ((stack, layers) for stack in vault.spec.stacks)
+    if layers is None or len(stacks) == 1:
+        yield from ((stack, layers) for stack in stacks)
         return
-    for stack in vault.spec.stacks:
+    for stack in stacks:
         if own := [number for number in layers if number in stack.layers]:
             yield stack, own
 
@@ -289,9 +297,8 @@ def fill(buffer: UnitBuffer, part: Part, first: int) -> None:
                 continue
             codes = _read(part, length, path, rows)
             if codes.dtype != target.dtype:
-                codes = _recoded(codes, path, places[of_length, 2], part.spec.precision)
-            tokens = min(codes.shape[3], target.shape[3])
-            width = tokens if path.endswith(_SQUARE) else target.shape[4]
+                codes = _recoded(codes, path, places[of_length, 2:], part.spec)
+            tokens, width = map(min, codes.shape[3:], target.shape[3:])
             target[at, :, :, :tokens, :width] = codes[:, :, :, :tokens, :width]
 
 
@@ -319,17 +326,22 @@ def _read(part: Part, length: int, path: str, rows: NDArray[np.int64]) -> NDArra
 
 
 def _recoded(
-    codes: NDArray[Any], path: str, lengths: NDArray[np.int32], precision: Precision
+    codes: NDArray[Any], path: str, lengths: NDArray[np.int32], spec: VaultSpec
 ) -> NDArray[Any]:
+    """Codes of a lower precision; ``lengths`` are each example's, ``(example, 1 or 2)``."""
     if not path.endswith("/attention"):
         return codes.astype(np.float16)
+    stack = stack_of(spec, path.partition("/")[0]).name
+    sides = [Lengths(*tokens).sides(spec, stack) for tokens in lengths.tolist()]
     weights = decode_attention(codes, cast("Precision", codes.dtype.name))
-    for row, length in enumerate(lengths.tolist()):  # padding may be NaN, which is no weight
-        weights[row, :, :, length:] = 0
-        weights[row, :, :, :, length:] = 0
-    recoded = encode_attention(weights, precision)
+    _overwrite_padding(weights, sides, 0.0)  # padding may be NaN, which is no weight
+    recoded = encode_attention(weights, spec.precision)
     if recoded.dtype.kind == "f":
-        for row, length in enumerate(lengths.tolist()):
-            recoded[row, :, :, length:] = np.nan
-            recoded[row, :, :, :, length:] = np.nan
+        _overwrite_padding(recoded, sides, np.nan)
     return recoded
+
+
+def _overwrite_padding(maps: NDArray[Any], sides: list[tuple[int, int]], value: float) -> None:
+    for row, (queries, keys) in enumerate(sides):
+        maps[row, :, :, queries:] = value
+        maps[row, :, :, :, keys:] = value

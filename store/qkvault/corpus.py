@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import numpy as np
 
+from .axes import MAPS, own_cells, token_axes
 from .blocks import BlockReader
 from .chunks import is_kept, stack_of
 from .errors import InputError, MissingArray, OutOfRange, VaultError
@@ -27,7 +28,6 @@ Which = int | Sequence[int] | None
 """One number (its axis goes), several, or None for all."""
 
 SCAN_ARRAYS: Final = ("attention", "query", "key", "value", "thumbnail")
-_SQUARE: Final = ("attention", "thumbnail")
 _FLOAT32: Final = np.dtype(np.float32)
 _FLOAT16_VALUES: Final = np.arange(65536, dtype=np.uint16).view(np.float16).astype(np.float32)
 """The value of every float16 by its bits, float32 [65536]."""
@@ -39,13 +39,15 @@ class ScanItem:
 
     Attributes:
         index: its place in the dataset's order.
-        length: tokens.
+        length: tokens along the stack's query axis.
+        key_length: tokens along its key axis: the same, but in cross-attention.
         arrays: float32, by name, cropped to the example's length; a layer or head asked for by one
             number has no axis.
     """
 
     index: int
     length: int
+    key_length: int
     arrays: Mapping[str, NDArray[np.float32]]
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
@@ -83,13 +85,15 @@ class ScanBatch:
 
     Attributes:
         examples: int64 ``(example,)``, places in the dataset's order, ascending.
-        lengths: int32 ``(example,)``, tokens.
+        lengths: int32 ``(example,)``, tokens along the stack's query axis.
+        key_lengths: int32 ``(example,)``, tokens along its key axis.
         arrays: float32, by name, ``(example, layer, head, token, ...)``, padded to the bucket's
             length with NaN; a layer or head asked for by one number has no axis.
     """
 
     examples: NDArray[np.int64]
     lengths: NDArray[np.int32]
+    key_lengths: NDArray[np.int32]
     arrays: Mapping[str, NDArray[np.float32]]
 
     def __len__(self) -> int:
@@ -100,15 +104,14 @@ class ScanBatch:
 
     def __iter__(self) -> Iterator[ScanItem]:
         """The examples one by one, cropped to their own lengths; views, not copies."""
-        pairs = zip(self.examples.tolist(), self.lengths.tolist(), strict=True)
-        for row, (index, length) in enumerate(pairs):
+        columns = (self.examples, self.lengths, self.key_lengths)
+        lines = zip(*(column.tolist() for column in columns), strict=True)
+        for row, (index, queries, keys) in enumerate(lines):
             cropped = {
-                name: values[row, ..., :length, :length]
-                if name in _SQUARE
-                else values[row, ..., :length, :]
+                name: values[(row, ..., *own_cells(name, queries, keys))]
                 for name, values in self.arrays.items()
             }
-            yield ScanItem(index, length, cropped)
+            yield ScanItem(index, queries, keys, cropped)
 
 
 class CorpusReader:
@@ -118,7 +121,8 @@ class CorpusReader:
         vault: where from.
         stack: the stack that is read.
         names: the arrays.
-        places: int32 ``(example, 3)``: bucket length, row and tokens of every example.
+        places: int32 ``(example, 3)``: bucket length, row and tokens of every example; a fourth
+            column where there are targets.
     """
 
     def __init__(
@@ -160,12 +164,15 @@ class CorpusReader:
         Raises:
             VaultError: the vault is damaged.
         """
-        length, rows, tokens = self.places[examples].T
+        length, rows, *tokens = self.places[examples].T
         try:
-            last = self.vault.store.plan.bucket(int(length[0])).rows
+            bucket = self.vault.store.plan.bucket(int(length[0]))
+            fits = zip(tokens, bucket.lengths, strict=False)
+            sound = rows.min() >= 0 and rows.max() < bucket.rows
+            sound = sound and all(n.min() >= 1 and n.max() <= most for n, most in fits)
         except KeyError:
-            last = 0
-        if rows.min() < 0 or rows.max() >= last or tokens.min() < 1 or tokens.max() > length[0]:
+            sound = False
+        if not sound:
             raise VaultError(f"{self.vault.path} is damaged: examples without a place in a bucket")
 
     def read(self, examples: NDArray[np.int64], *, padded: bool) -> ScanBatch:
@@ -178,17 +185,18 @@ class CorpusReader:
             VaultError: a touched file or chunk is missing or damaged.
         """
         places = self.places[examples]
-        rows, lengths = places[:, 1].astype(np.int64), places[:, 2].astype(np.int32)
+        rows = places[:, 1].astype(np.int64)
+        sides = self._sides(places)
         arrays: dict[str, NDArray[np.float32]] = {}
         for name in self.names:
             if name == "attention" and self._derived:
-                values = self._derive(int(places[0, 0]), rows, lengths)
+                values = self._derive(int(places[0, 0]), rows, sides)
             else:
                 values = self._stored(int(places[0, 0]), name, rows)
             if padded:
-                _blank(values, lengths, square=name in _SQUARE)
+                _blank(name, values, sides)
             arrays[name] = self._without_single_axes(values)
-        return ScanBatch(examples, lengths, arrays)
+        return ScanBatch(examples, sides[:, 0], sides[:, 1], arrays)
 
     def read_items(self, examples: NDArray[np.int64]) -> list[ScanItem]:
         """Read any examples, in the order given; each chunk is unpacked once."""
@@ -201,26 +209,32 @@ class CorpusReader:
             found.update((item.index, item) for item in self.read(group, padded=False))
         return [found[index] for index in examples.tolist()]
 
+    def _sides(self, places: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Query and key tokens of examples, int32 ``(example, 2)``."""
+        column = {"source": 2, "target": 3}
+        axes = token_axes(self.vault.spec, self.stack.name)
+        return places[:, [column[axis] for axis in axes]].astype(np.int32)
+
     def _stored(self, length: int, name: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         reader = self._reader(length, name)
-        heads = self._heads if name in (*_SQUARE, "query") else self._key_heads()
+        heads = self._key_heads() if name in ("key", "value") else self._heads
         values = reader.read(rows, self._layers, heads, _FLOAT32, _decoder(reader))
         _refuse_holes(values, reader)
         return values
 
     def _derive(
-        self, length: int, rows: NDArray[np.int64], lengths: NDArray[np.int32]
+        self, length: int, rows: NDArray[np.int64], sides: NDArray[np.int32]
     ) -> NDArray[np.float32]:
         """Attention of a vault that keeps queries and keys in its place."""
         query, key = (self._stored(length, name, rows) for name in ("query", "key"))
         shape = (*query.shape[:4], key.shape[3])  # (example, layer, head, query_token, key_token)
         out = np.empty(shape, np.float32)
         one_each = range(len(self._heads))  # keys were read once per query head
-        for row, tokens in enumerate(lengths.tolist()):
+        for row, (queries, keys) in enumerate(sides.tolist()):
             for at, layer in enumerate(self._layers):
-                out[row, at, :, :tokens, :tokens] = derive_attention(
-                    query[row, at, :, :tokens],
-                    key[row, at, :, :tokens],
+                out[row, at, :, :queries, :keys] = derive_attention(
+                    query[row, at, :, :queries],
+                    key[row, at, :, :keys],
                     self.stack.scaling[layer],
                     self.stack.recipe[layer],
                     key_head=one_each,
@@ -257,18 +271,19 @@ def _refuse_holes(values: NDArray[np.float32], reader: BlockReader) -> None:
     """The first token has values: a first row of only NaN, or zero attention, was never written."""
     first = values[:, :, :, 0]
     empty = np.isnan(first[..., 0])
-    if reader.meta.path.endswith(_SQUARE):
+    if reader.meta.path.endswith(MAPS):
         empty |= first[..., 0] == 0
     if empty.any() and not np.nan_to_num(first[empty]).any(axis=-1).all():
         raise VaultError(f"{reader.meta.path} is damaged: it holds nothing for some example")
 
 
-def _blank(values: NDArray[np.float32], lengths: NDArray[np.int32], *, square: bool) -> None:
+def _blank(name: str, values: NDArray[np.float32], sides: NDArray[np.int32]) -> None:
     # What lies beyond an example's own tokens must not pass for attention.
-    for row, length in enumerate(lengths.tolist()):
-        values[row, :, :, length:] = np.nan
-        if square:
-            values[row, :, :, :, length:] = np.nan
+    for row, (queries, keys) in enumerate(sides.tolist()):
+        tokens, width = own_cells(name, queries, keys)
+        values[row, :, :, tokens.stop :] = np.nan
+        if width.stop is not None:
+            values[row, :, :, :, width.stop :] = np.nan
 
 
 def chosen_stack(vault: Vault, name: str | None) -> Stack:

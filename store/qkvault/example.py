@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from .axes import token_axes
 from .chunks import is_kept, stack_of
 from .derived import DerivedReader, refuse_underivable
 from .errors import InputError, MissingArray, OutOfRange
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from .axes import Lengths
     from .corpus import ScanArray
     from .derived import Kind
     from .measured import Metrics
-    from .spec import Json, Label, Record, Stack
+    from .spec import Json, Label, Record, Stack, Target
     from .vault import Vault
 
 _ALL: Final = slice(None)
@@ -39,6 +41,24 @@ class StackView:
     def __init__(self, example: Example, spec: Stack) -> None:
         self.spec = spec
         self._example = example
+        self._sides = example.lengths.sides(example.vault.spec, spec.name)
+
+    @property
+    def query_tokens(self) -> tuple[str, ...]:
+        """Token strings along the query axis: of the target for a decoder beside an encoder."""
+        return self._tokens(0)
+
+    @property
+    def key_tokens(self) -> tuple[str, ...]:
+        """Token strings along the key axis; other than :attr:`query_tokens` in cross-attention."""
+        return self._tokens(1)
+
+    def _tokens(self, axis: int) -> tuple[str, ...]:
+        example = self._example
+        if token_axes(example.vault.spec, self.spec.name)[axis] == "source":
+            return example.tokens
+        assert example.target is not None, "a record without its target is refused when read"
+        return example.target.tokens
 
     @property
     def attention(self) -> HeadArray:
@@ -110,7 +130,7 @@ class StackView:
             for name in ("query", "key")
         )
         reader = DerivedReader(kind, query, key, self.spec, vault.spec.derived_error)
-        return HeadArray(kind, reader, example.row, example.length)
+        return HeadArray(kind, reader, example.row, self._sides)
 
     def _array(self, name: str) -> HeadArray:
         example = self._example
@@ -123,7 +143,7 @@ class StackView:
                 f" re-extract with --arrays {arrays}"
             )
         reader = example.vault.store.rows(example.bucket, f"{self.spec.name}/{name}")
-        return HeadArray(name, reader, example.row, example.length)
+        return HeadArray(name, reader, example.row, self._sides)
 
 
 class Example:
@@ -132,16 +152,16 @@ class Example:
     Attributes:
         vault: where it comes from.
         index: its place in the dataset's order.
-        length: tokens.
+        lengths: tokens, and tokens of the target.
         bucket, row: where its arrays stand: padded length of the bucket, row within it.
     """
 
-    def __init__(self, vault: Vault, index: int, bucket: int, row: int, length: int) -> None:
+    def __init__(self, vault: Vault, index: int, bucket: int, row: int, lengths: Lengths) -> None:
         self.vault = vault
         self.index = index
         self.bucket = bucket
         self.row = row
-        self.length = length
+        self.lengths = lengths
         self._views: dict[str, StackView] = {}
 
     def __repr__(self) -> str:
@@ -149,6 +169,11 @@ class Example:
 
     def __len__(self) -> int:
         return self.length
+
+    @property
+    def length(self) -> int:
+        """Tokens; those of the target are not of them."""
+        return self.lengths.source
 
     @cached_property
     def record(self) -> Record:
@@ -194,6 +219,11 @@ class Example:
     def words(self) -> NDArray[np.int32]:
         """Word number of each token, -1 for special ones, int32 ``(token,)``; empty if unknown."""
         return np.array(self.record.words, np.int32)
+
+    @property
+    def target(self) -> Target | None:
+        """What the decoder of an encoder-decoder reads; None in vaults of other models."""
+        return self.record.target
 
     @property
     def label(self) -> Label:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 FORMATS: Final = (".h5", ".hdf5", ".npz", ".csv")
 _AT_ONCE: Final = 32
 Progress = Callable[[int, int], None]
+_Choice = tuple[Any, Any, Any, Any, str | None]
+"""Examples, layers, heads, arrays, stack; as :func:`export` takes them."""
 
 
 def export(
@@ -40,6 +42,7 @@ def export(
     path: Path | str,
     *,
     examples: Examples = None,
+    stack: str | None = None,
     layers: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
     arrays: Sequence[ScanArray] | None = None,
@@ -50,13 +53,15 @@ def export(
     ``.h5`` keeps everything, as stored: ``qkvault.open`` opens it like a vault, any HDF5 reader
     reads it. ``.npz`` holds per example ``0/attention``, ``0/tokens`` and so on (by the example's
     place in the vault), float32, ``(layer, head, query_token, key_token)``. ``.csv`` has one weight
-    per line, or one vector. The latter two are of the first stack; keys and values in them stand
-    once for each chosen query head that uses them.
+    per line, or one vector. The latter two are of one stack; keys and values in them stand once for
+    each chosen query head that uses them.
 
     Args:
         source: a vault, or its path.
         path: a file that does not exist yet.
         examples: a selection, numbers, ids or a mask; all if not given.
+        stack: ``.h5``: the only one to keep, all if not given; ``.npz``, ``.csv``: the first if not
+            given.
         layers: the model's own numbers; all if not given.
         heads: query heads; all if not given.
         arrays: all that are kept if not given (``.csv``: attention, and only one).
@@ -82,28 +87,28 @@ def export(
         raise InputError(f"{target} cannot be made: {target.parent} is not a folder")
     vault = source if isinstance(source, Vault) else Vault(source)
     if target.suffix.lower() in (".npz", ".csv"):
-        _export_flat(vault, target, (examples, layers, heads, arrays), progress)
+        _export_flat(vault, target, (examples, layers, heads, arrays, stack), progress)
         return target
     from .hdf5_export import write_hdf5
 
     names: Any = None if arrays is None else [name for name in arrays if name != "thumbnail"]
-    write_hdf5(choose_part(vault, examples, layers, heads, names, None), target, progress)
+    write_hdf5(choose_part(vault, examples, layers, heads, names, stack=stack), target, progress)
     return target
 
 
 class _Flat:
     """What a flat format gets: chosen examples one by one, with the numbers of layers and heads."""
 
-    def __init__(self, vault: Vault, choice: tuple[Any, Any, Any, Any], csv_only: bool) -> None:
-        examples, layers, heads, arrays = choice
+    def __init__(self, vault: Vault, choice: _Choice, csv_only: bool) -> None:
+        examples, layers, heads, arrays, stack_name = choice
         if arrays is None:
             arrays = ("attention",) if csv_only else vault.spec.arrays
-        stack = chosen_stack(vault, None)
+        stack = chosen_stack(vault, stack_name)
         self.layers = [stack.layers[place] for place in layer_places(stack, layers)[0]]
         self.heads = list(head_places(stack, heads)[0])
         self.examples = example_indices(vault, examples)
         # One number would take its axis away; here every array has all of its axes.
-        self.reader = CorpusReader(vault, self.layers, self.heads, arrays, None)
+        self.reader = CorpusReader(vault, self.layers, self.heads, arrays, stack.name)
         self.vault = vault
 
     def items(self, progress: Progress | None) -> Iterator[tuple[ScanItem, Record]]:
@@ -134,9 +139,7 @@ class _Flat:
         return spec.derived_error if derived else max_error(spec, name)
 
 
-def _export_flat(
-    vault: Vault, target: Path, choice: tuple[Any, Any, Any, Any], progress: Progress | None
-) -> None:
+def _export_flat(vault: Vault, target: Path, choice: _Choice, progress: Progress | None) -> None:
     as_csv = target.suffix.lower() == ".csv"
     flat = _Flat(vault, choice, as_csv)
     if as_csv and (len(flat.reader.names) > 1 or flat.reader.names[0] == "thumbnail"):
@@ -165,6 +168,10 @@ def _write_npz(flat: _Flat, path: Path, progress: Progress | None) -> None:
                 "segments": np.array(record.segments, np.int8),
                 "special": np.array(record.special, np.bool_),
             }
+            if record.target is not None:
+                arrays["target_tokens"] = np.array(record.target.tokens)
+                arrays["target_text"] = np.array(record.target.text)
+                arrays["target_special"] = np.array(record.target.special, np.bool_)
             logits = flat.vault[item.index].logits
             if logits is not None:
                 arrays["logits"] = logits
@@ -191,10 +198,12 @@ def _write_csv(flat: _Flat, path: Path, progress: Progress | None) -> None:
             values = item.arrays[name]
             if not count:
                 lines.writerow(_header(name, values.shape[-1]))
+            view = flat.vault[item.index].stack(flat.reader.stack.name)
+            texts = [[storable(t) for t in side] for side in (view.query_tokens, view.key_tokens)]
             for layer, maps in zip(flat.layers, values, strict=True):
                 for head, rows in zip(flat.heads, maps, strict=True):
                     start = [item.index, storable(record.id), layer, head]
-                    lines.writerows(_lines(name, start, rows, record.tokens))
+                    lines.writerows(_lines(name, start, rows, *texts))
 
 
 def _header(name: str, width: int) -> list[str]:
@@ -205,12 +214,16 @@ def _header(name: str, width: int) -> list[str]:
 
 
 def _lines(
-    name: str, start: list[Any], rows: NDArray[np.float32], tokens: Sequence[str]
+    name: str,
+    start: list[Any],
+    rows: NDArray[np.float32],
+    queries: Sequence[str],
+    keys: Sequence[str],
 ) -> Iterator[list[Any]]:
-    texts = [storable(token) for token in tokens]
+    texts = keys if name in ("key", "value") else queries
     for place, (text, row) in enumerate(zip(texts, rows.tolist(), strict=True)):
         if name != "attention":
             yield [*start, place, text, *(f"{value:.9g}" for value in row)]
             continue
-        for key, (key_text, weight) in enumerate(zip(texts, row, strict=True)):
+        for key, (key_text, weight) in enumerate(zip(keys, row, strict=True)):
             yield [*start, place, text, key, key_text, f"{weight:.9g}"]

@@ -17,7 +17,7 @@ import numpy as np
 
 from .arrays import Column, RowReader
 from .cache import Cache
-from .chunks import group_name, max_error, row_shape, stack_of, stored_dtype
+from .chunks import group_name, max_error, place_width, row_shape, stack_of, stored_dtype
 from .codecs import DamagedChunk
 from .commits import MAX_MANIFEST_BYTES, Commit, Manifest, parse_manifest
 from .errors import QKVaultError, VaultError
@@ -68,7 +68,8 @@ class Hdf5Store(Store):
         """Reader of a bucket's five-axis array, such as (64, ``encoder/attention``)."""
         spec = self.plan.spec
         stack, _, name = array.rpartition("/")
-        shape = (self.plan.bucket(length).rows, *row_shape(spec, array, length))
+        bucket = self.plan.bucket(length)
+        shape = (bucket.rows, *row_shape(spec, array, bucket.lengths))
         meta = self._meta(f"{group_name(length)}/{array}", shape, stored_dtype(spec, name))
         layers = stack_of(spec, stack).layers
         return RowReader(meta, self._shard, layers, max_error(spec, name))
@@ -76,7 +77,8 @@ class Hdf5Store(Store):
     def column(self, length: int, array: str) -> Column:
         """Reader of a bucket's array without token axes: ``logits``, ``encoder/metrics``."""
         spec = self.plan.spec
-        shape = (self.plan.bucket(length).rows, *row_shape(spec, array, length))
+        bucket = self.plan.bucket(length)
+        shape = (bucket.rows, *row_shape(spec, array, bucket.lengths))
         kind = stored_dtype(spec, array.rpartition("/")[2])
         meta = self._meta(f"{group_name(length)}/{array}", shape, kind)
         return Column(meta, self._shard, self._kept)
@@ -85,7 +87,7 @@ class Hdf5Store(Store):
         """Reader of ``place``, ``offset``, ``records``, ``id_hash`` or ``id_row``."""
         count = self.plan.examples
         shape, dtype = {
-            "place": ((count, 3), "int32"),
+            "place": ((count, place_width(self.plan.spec)), "int32"),
             "offset": ((count + 1,), "uint64"),
             "records": (None, "uint8"),
             "id_hash": ((count,), "uint64"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 import numpy as np
 
 from .arrays import Decode, copy_codes
+from .axes import own_cells
 from .chunks import row_dims
 from .errors import InputError, OutOfRange, VaultError
 from .precision import SQUARE_ROOT_TABLE, UINT16_SCALE
@@ -103,19 +104,19 @@ class HeadArray:
         name: str,
         reader: RowSource,
         row: int,
-        tokens: int,
+        sides: tuple[int, int],
     ) -> None:
         meta = reader.meta
-        square = name in ("attention", "thumbnail", "scores")
-        width = min(tokens, meta.shape[4]) if square else meta.shape[4]
+        tokens, width = own_cells(name, *sides)
         self.name = name
         self.dims = row_dims(name)
         self.layers = reader.layers
-        self.shape = (len(reader.layers), meta.shape[2], min(tokens, meta.shape[3]), width)
+        cropped = tokens.indices(meta.shape[3])[1], width.indices(meta.shape[4])[1]
+        self.shape = (len(reader.layers), meta.shape[2], *cropped)
         self.max_error = reader.max_error
         self._reader = reader
         self._row = row
-        self._width = width
+        self._width = self.shape[3]
 
     @property
     def dtype(self) -> np.dtype[np.float32]:

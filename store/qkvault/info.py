@@ -27,7 +27,13 @@ def describe(vault: Vault) -> dict[str, Json]:
         "rejects": plan.rejects[0],
         "units": plan.units,
         "buckets": [
-            {"length": b.length, "examples": b.rows, "units": b.units} for b in plan.buckets
+            {
+                "length": b.length,
+                **({} if b.target_length is None else {"target_length": b.target_length}),
+                "examples": b.rows,
+                "units": b.units,
+            }
+            for b in plan.buckets
         ],
         "model": spec["provenance"],
         "identity": spec["identity"],

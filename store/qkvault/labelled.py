@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .axes import token_axes
 from .chunks import row_dims
 from .corpus import chosen_stack, head_places, layer_places
 from .errors import ResourceError
@@ -82,18 +83,21 @@ def _kept(example: Example) -> list[str]:
 def _coordinates(
     example: Example, stack: Stack, layers: list[int], heads: list[int], key_heads: list[int]
 ) -> dict[str, tuple[str, Any]]:
-    positions, tokens = list(range(example.length)), list(example.tokens)
+    view = example.stack(stack.name)
+    sequences = token_axes(example.vault.spec, stack.name)
+    sides = zip(("query", "key"), (view.query_tokens, view.key_tokens), sequences, strict=True)
     coordinates: dict[str, tuple[str, Any]] = {
         "layer": ("layer", layers),
         "head": ("head", heads),
         "key_head_used": ("head", [head * stack.key_heads // stack.heads for head in heads]),
         "key_head": ("key_head", key_heads),
     }
-    for axis in ("query", "key"):
+    for axis, tokens, sequence in sides:
         dim = f"{axis}_token"
-        coordinates[dim] = (dim, positions)
-        coordinates[f"{axis}_text"] = (dim, tokens)
-        coordinates[f"{axis}_segment"] = (dim, example.segments)
+        coordinates[dim] = (dim, list(range(len(tokens))))
+        coordinates[f"{axis}_text"] = (dim, list(tokens))
+        if sequence == "source":  # a target is one text
+            coordinates[f"{axis}_segment"] = (dim, example.segments)
     spec = example.vault.spec
     if spec.label_names:
         coordinates["class"] = ("class", list(spec.label_names))
@@ -107,6 +111,7 @@ def _attributes(example: Example, stack: Stack) -> dict[str, Any]:
         "id": example.id,
         "index": example.index,
         "text": list(example.text),
+        "target": None if example.target is None else example.target.text,
         "stack": stack.name,
         "label": example.label,
         "prediction": example.prediction,

@@ -29,6 +29,10 @@ distance_without_first  as distance, likewise
 ======================  ==========================================================================
 
 A metric whose every query is left out is NaN: there is no such number for this example.
+
+In cross-attention ``j`` counts tokens of another sequence than ``i``: which queries count is said
+by the tokens of the target, which keys are special or content by those of the source, and what
+compares places or the two texts is NaN (:data:`WITHIN_ONE_SEQUENCE`).
 """
 
 from __future__ import annotations
@@ -41,9 +45,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from .scores import visible_range
+from .spec import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -68,6 +73,17 @@ METRICS: Final = (
 )
 """Names of the metrics, in the order they are stored."""
 
+WITHIN_ONE_SEQUENCE: Final = (
+    "distance",
+    "self",
+    "previous",
+    "next",
+    "a_to_b",
+    "b_to_a",
+    "distance_without_first",
+)
+"""Metrics that compare a query with a key of its own sequence; NaN in cross-attention."""
+
 LEAST_REST: Final = 1e-12
 """A query that leaves less to all but the first token has no distribution over the rest."""
 
@@ -90,54 +106,65 @@ class TokenRoles:
     segments: NDArray[np.int8]
 
 
-def token_roles(record: Record) -> TokenRoles:
-    """The roles of a record's tokens.
+def token_roles(record: Record | Target) -> TokenRoles:
+    """The roles of a record's tokens, or of those of its target, which is one text.
 
     A token is punctuation if all its characters are: those of Unicode's categories P, and ASCII's
     that are neither letter, digit nor blank (as BERT's tokenizer, Devlin et al. 2019).
     """
     special = np.array(record.special, np.bool_)
-    written = [_is_punctuation(text) for text in _token_texts(record)]
+    texts: tuple[str, ...]
+    if isinstance(record, Target):
+        texts, segments = (record.text,), (0,) * len(record.tokens)
+    else:
+        texts, segments = record.text, record.segments
+    written = [_is_punctuation(text) for text in _token_texts(record, texts, segments)]
     return TokenRoles(
         special=special,
         punctuation=np.array(written, np.bool_) & ~special,
-        segments=np.array(record.segments, np.int8),
+        segments=np.array(segments, np.int8),
     )
 
 
 def head_metrics(
-    attention: NDArray[np.floating[Any]], roles: TokenRoles, mask: Mask
+    attention: NDArray[np.floating[Any]],
+    roles: TokenRoles,
+    mask: Mask,
+    key_roles: TokenRoles | None = None,
 ) -> NDArray[np.float32]:
     """The metrics of one example's heads, by the module's definitions, computed in float64.
 
     Args:
         attention: ``(..., query_token, key_token)``, cropped to the example's own length.
-        roles: of its tokens.
+        roles: of its tokens; in cross-attention of the query tokens.
         mask: which keys a query sees.
+        key_roles: of the key tokens, in cross-attention.
 
     Returns:
         float32 ``(..., metric)``, in the order of :data:`METRICS`.
     """
-    tokens = attention.shape[-1]
-    maps = attention.reshape(-1, tokens, tokens)
+    queries, keys = attention.shape[-2:]
+    maps = attention.reshape(-1, queries, keys)
     out = np.empty((len(maps), len(METRICS)), np.float32)
-    step = max(1, _BLOCK_CELLS // (tokens * tokens))
+    step = max(1, _BLOCK_CELLS // (queries * keys))
     for start in range(0, len(maps), step):
         block = maps[start : start + step].astype(np.float64)
-        for place, values in enumerate(_measure(block, roles, mask)):
+        for place, values in enumerate(_measure(block, roles, mask, key_roles or roles)):
             out[start : start + step, place] = values
+    if key_roles is not None:
+        out[:, [METRICS.index(name) for name in WITHIN_ONE_SEQUENCE]] = np.nan
     return out.reshape(*attention.shape[:-2], len(METRICS))
 
 
 def _measure(
-    weights: NDArray[np.float64], roles: TokenRoles, mask: Mask
+    weights: NDArray[np.float64], roles: TokenRoles, mask: Mask, key_roles: TokenRoles
 ) -> Iterator[NDArray[np.float64]]:
     """The metrics of ``(map, query_token, key_token)`` in order, each ``(map,)``."""
     own = ~roles.special
     queries = own if own.any() else np.ones_like(own)
     entropy, distance, _ = _spread(weights, 0)
     rest_entropy, rest_distance, rest = _spread(weights, 1)
-    low, high = visible_range(mask, range(len(own)), len(own))
+    low, high = visible_range(mask, range(len(own)), weights.shape[-1])
     seen = high - low
     with np.errstate(divide="ignore", invalid="ignore"):
         normalized = entropy / np.log(seen)
@@ -148,12 +175,14 @@ def _measure(
     for offset in (0, -1, 1):
         yield _mean(_diagonal(weights, offset), queries)
     yield _mean(weights[:, :, 0], queries)
-    yield _mean(weights[:, :, roles.special].sum(-1), queries)
-    yield _mean(weights[:, :, own & ~roles.punctuation].sum(-1), queries)
-    texts = [own & (roles.segments == number) for number in (0, 1)]
-    for source, target in (texts, texts[::-1]):
-        mass = weights[:, :, target].sum(-1) if target.any() else np.full(entropy.shape, np.nan)
-        yield _mean(mass, source)
+    content = ~key_roles.special & ~key_roles.punctuation
+    yield _mean(weights[:, :, key_roles.special].sum(-1), queries)
+    yield _mean(weights[:, :, content].sum(-1), queries)
+    for text in (0, 1):
+        asking = own & (roles.segments == text)
+        asked = ~key_roles.special & (key_roles.segments == 1 - text)
+        mass = weights[:, :, asked].sum(-1) if asked.any() else np.full(entropy.shape, np.nan)
+        yield _mean(mass, asking)
     left = queries & (rest > LEAST_REST)
     yield _mean(rest_entropy, left)
     yield _mean(rest_distance, left)
@@ -168,8 +197,8 @@ def _spread(
     with np.errstate(divide="ignore", invalid="ignore"):
         share = kept / total[:, :, None]
         entropy = -np.where(share > 0, share * np.log(share), 0.0).sum(-1)
-    tokens = np.arange(weights.shape[-1])
-    away = np.abs(tokens[:, None] - tokens[None, first:])
+    queries, keys = (np.arange(size) for size in weights.shape[1:])
+    away = np.abs(queries[:, None] - keys[None, first:])
     return entropy, (share * away).sum(-1), total
 
 
@@ -192,12 +221,14 @@ def _mean(values: NDArray[np.float64], queries: NDArray[np.bool_]) -> NDArray[np
     return mean
 
 
-def _token_texts(record: Record) -> Iterator[str]:
+def _token_texts(
+    record: Record | Target, texts: Sequence[str], segments: Sequence[int]
+) -> Iterator[str]:
     """What each token stands for in its text; where offsets are unknown, its spelling."""
     for place, token in enumerate(record.tokens):
-        if record.offsets and record.segments[place] < len(record.text):
+        if record.offsets and segments[place] < len(texts):
             start, end = record.offsets[place]
-            yield record.text[record.segments[place]][start:end]
+            yield texts[segments[place]][start:end]
         else:
             for marker in _MARKERS:
                 token = token.removeprefix(marker)

@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 def copy_identity(
     vault: Vault,
     examples: NDArray[np.int64],
+    stack: str | None,
     layers: Sequence[int] | None,
     heads: Sequence[int] | None,
 ) -> dict[str, Json]:
     """What must be equal for a copy to be gone on with."""
+    only: dict[str, Json] = {} if stack is None else {"stack": stack}
     return {
+        **only,
         "vault": vault.digest,
         "examples": hashlib.sha256(examples.astype("<i8").tobytes()).hexdigest(),
         "layers": None if layers is None else [int(layer) for layer in layers],

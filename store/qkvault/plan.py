@@ -6,10 +6,11 @@ from bisect import bisect_right
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from .axes import Lengths
 from .chunks import array_paths, group_name, row_shape
 from .documents import canonical_bytes, seal, sha256_hex, unseal
 from .errors import InputError, VaultError
-from .recipe import check_recipe, parse_recipe, recipe_document
+from .recipe import Mask, check_recipe, parse_recipe, recipe_document
 from .shards import ShardReceipt
 from .spec import ARRAYS, FORMAT_VERSION, PRECISIONS, STACKS, Json, Stack, VaultSpec
 
@@ -30,16 +31,23 @@ class Bucket:
     """Examples that are padded to one length.
 
     Attributes:
-        length: padded length in tokens.
+        length: padded length in tokens; of the source, where there is a target.
         rows: examples.
         rows_per_unit: rows of one shard of each array.
         first_unit: number of the unit that holds row 0.
+        target_length: padded length of the longest target; None where the vault knows none.
     """
 
     length: int
     rows: int
     rows_per_unit: int
     first_unit: int
+    target_length: int | None = None
+
+    @property
+    def lengths(self) -> Lengths:
+        """Both padded lengths."""
+        return Lengths(self.length, self.target_length or 0)
 
     @property
     def units(self) -> int:
@@ -97,18 +105,22 @@ class Plan:
         number = unit - bucket.first_unit
         paths = []
         for array in array_paths(self.spec):
-            axes = len(row_shape(self.spec, array, bucket.length))
+            axes = len(row_shape(self.spec, array, bucket.lengths))
             key = ".".join(["c", str(number), *["0"] * axes])
             paths.append(f"{group_name(bucket.length)}/{array}/{key}")
         return paths
 
 
-def number_buckets(sizes: list[tuple[int, int, int]]) -> tuple[Bucket, ...]:
-    """Buckets from (length, rows, rows per unit), their units numbered one after the other."""
+BucketSize = tuple[int, int | None, int, int]
+"""Padded length, that of targets or None, rows, rows per unit."""
+
+
+def number_buckets(sizes: list[BucketSize]) -> tuple[Bucket, ...]:
+    """Buckets of their sizes, their units numbered one after the other."""
     buckets = []
     first = 0
-    for length, rows, per_unit in sizes:
-        bucket = Bucket(length, rows, per_unit, first)
+    for length, target_length, rows, per_unit in sizes:
+        bucket = Bucket(length, rows, per_unit, first, target_length)
         buckets.append(bucket)
         first += bucket.units
     return tuple(buckets)
@@ -121,15 +133,23 @@ def plan_bytes(plan: Plan) -> bytes:
             "format": FORMAT_VERSION,
             "spec": spec_document(plan.spec),
             "examples": plan.examples,
-            "buckets": [
-                {"length": b.length, "rows": b.rows, "rows_per_unit": b.rows_per_unit}
-                for b in plan.buckets
-            ],
+            "buckets": [_bucket_document(bucket) for bucket in plan.buckets],
             "metadata": dict(plan.metadata),
             "shards": {path: asdict(receipt) for path, receipt in plan.shards.items()},
             "rejects": {"count": plan.rejects[0], "sha256": plan.rejects[1]},
         }
     )
+
+
+def _bucket_document(bucket: Bucket) -> dict[str, Json]:
+    document: dict[str, Json] = {
+        "length": bucket.length,
+        "rows": bucket.rows,
+        "rows_per_unit": bucket.rows_per_unit,
+    }
+    if bucket.target_length is not None:
+        document["target_length"] = bucket.target_length
+    return document
 
 
 def parse_plan(data: bytes, name: str) -> Plan:
@@ -153,7 +173,7 @@ def parse_plan(data: bytes, name: str) -> Plan:
 
 def spec_document(spec: VaultSpec) -> dict[str, Json]:
     """A spec as JSON."""
-    return {
+    document: dict[str, Json] = {
         "stacks": [
             {
                 **asdict(stack),
@@ -173,6 +193,7 @@ def spec_document(spec: VaultSpec) -> dict[str, Json]:
         "identity": dict(spec.identity),
         "provenance": dict(spec.provenance),
     }
+    return {**document, "target": True} if spec.target else document
 
 
 def spec_hash(spec: VaultSpec) -> str:
@@ -207,6 +228,10 @@ def _check_spec(spec: VaultSpec) -> None:
         raise ValueError("a label name is not text")
     if spec.label_names and len(spec.label_names) != spec.logits:
         raise ValueError(f"{len(spec.label_names)} label names for {spec.logits} logits")
+    if type(spec.target) is not bool:
+        raise ValueError("target is neither true nor false")
+    if not spec.target and (len(names) > 1 or "cross" in names):
+        raise ValueError(f"stacks {names} without a target sequence")
     for stack in spec.stacks:
         _check_stack(stack)
     if not all(isinstance(name, str) and name for name in spec.metrics):
@@ -248,22 +273,23 @@ def _check_stack(stack: Stack) -> None:
         raise ValueError(f"{len(stack.recipe)} recipes for {len(stack.layers)} layers")
     for recipe in set(stack.recipe):
         check_recipe(recipe, stack.heads, stack.causal)
+        if stack.name == "cross" and (stack.causal or recipe.mask != Mask()):
+            raise ValueError(
+                "cross-attention with a mask, whose keys stand in no order to its queries"
+            )
 
 
 def _parse(document: dict[str, Any]) -> Plan:
     spec = _parse_spec(document["spec"])
     _check_spec(spec)
-    sizes = [(b["length"], b["rows"], b["rows_per_unit"]) for b in document["buckets"]]
-    for size in sizes:
-        if not all(type(n) is int and 1 <= n < 2**31 for n in size):
-            raise ValueError(f"a bucket of {size}")
-    lengths = [length for length, _, _ in sizes]
+    sizes = [_parse_bucket(bucket, spec.target) for bucket in document["buckets"]]
+    lengths = [size[0] for size in sizes]
     if len(lengths) > MAX_BUCKETS:
         raise ValueError(f"{len(lengths)} buckets; at most {MAX_BUCKETS} are read")
     if not lengths or lengths != sorted(set(lengths)):
         raise ValueError("buckets that do not ascend")
     examples = document["examples"]
-    rows_planned = sum(rows for _, rows, _ in sizes)
+    rows_planned = sum(size[2] for size in sizes)
     if type(examples) is not int or examples != rows_planned:
         raise ValueError(f"{examples!r:.40} examples in buckets of {rows_planned}")
     rejects, digest = document["rejects"]["count"], document["rejects"]["sha256"]
@@ -278,6 +304,17 @@ def _parse(document: dict[str, Any]) -> Plan:
         rejects=(rejects, digest),
         hash=document["hash"],
     )
+
+
+def _parse_bucket(value: Mapping[str, Any], has_target: bool) -> BucketSize:
+    target = value.get("target_length")
+    size = (value["length"], target, value["rows"], value["rows_per_unit"])
+    known = [number for number in size if number is not None]
+    if (target is not None) != has_target or len(known) != 3 + has_target:
+        raise ValueError(f"a bucket of {size}, with a target length or without one")
+    if not all(type(n) is int and 1 <= n < 2**31 for n in known):
+        raise ValueError(f"a bucket of {size}")
+    return size
 
 
 def parse_receipt(value: Mapping[str, Any]) -> ShardReceipt:
@@ -300,6 +337,7 @@ def _parse_spec(value: Mapping[str, Any]) -> VaultSpec:
         attention=value.get("attention", "stored"),
         derived_error=value.get("derived_error"),
         metrics=tuple(value.get("metrics", ())),
+        target=value.get("target", False),
     )
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from . import disk
 from .arrays import Column
+from .axes import Lengths
 from .cache import Cache
 from .chunks import (
     EXAMPLE_CHUNKS_PER_SHARD,
@@ -26,6 +27,7 @@ from .chunks import (
     ArrayPlan,
     bucket_length,
     group_name,
+    place_width,
     plan_bucket,
 )
 from .commits import COMMITS
@@ -33,7 +35,7 @@ from .documents import sha256_hex
 from .errors import InputError, VaultError
 from .lines import LineWriter
 from .metadata import ArrayMeta, array_document, group_document, meta_of, root_document
-from .plan import Plan, check_spec, number_buckets, plan_bytes, spec_hash
+from .plan import BucketSize, Plan, check_spec, number_buckets, plan_bytes, spec_hash
 from .records import id_hash, parse_record, record_line
 from .shards import Shard, ShardReceipt, ShardWriter
 from .spec import FORMAT_VERSION, Json, Record, VaultSpec
@@ -96,17 +98,17 @@ class _Planner:
         lengths, hashes = self._put_records(records)
         buckets = self._put_places(lengths)
         self._put_ids(hashes)
-        sizes = []
-        for length, rows in buckets:
-            plans = plan_bucket(self._spec, length, rows, self._compress)
-            self._put_bucket(length, plans)
-            sizes.append((length, rows, plans[0].shard[0]))
+        sizes: list[BucketSize] = []
+        for padded, rows in buckets:
+            plans = plan_bucket(self._spec, padded, rows, self._compress)
+            self._put_bucket(padded.source, plans)
+            sizes.append((padded.source, padded.target or None, rows, plans[0].shard[0]))
         self._make(COMMITS)
         attributes: dict[str, Json] = {"qkvault": {"format": FORMAT_VERSION, "plan": PLAN}}
         self._put_document("", root_document(attributes, self._documents))
         plan = Plan(
             spec=self._spec,
-            examples=len(lengths),
+            examples=len(hashes),
             buckets=number_buckets(sizes),
             metadata=self._metadata,
             shards=self._shards,
@@ -122,18 +124,19 @@ class _Planner:
                 disk.sync_folder(Path(folder))
 
     def _put_records(self, records: Iterable[Record]) -> tuple[array[int], array[int]]:
-        """Write the records and their offsets; returns each example's length and id hash."""
+        """Write the records and their offsets; returns each example's lengths, one after the other
+        (that of the target too, where there are targets), and id hashes."""
         lengths, hashes, offsets = array("i"), array("Q"), array("Q", [0])
         self._make(f"{EXAMPLES}/records")
         lines = LineWriter(self._folder, self._binding)
         try:
             for record in records:
-                line = record_line(record)
+                line = record_line(record, has_target=self._spec.target)
                 lines.add(line)
                 offsets.append(offsets[-1] + len(line))
-                lengths.append(len(record.tokens))
+                lengths.extend(record.lengths)
                 hashes.append(id_hash(record.id))
-            if not lengths:
+            if not hashes:
                 raise InputError("there are no examples to keep")
             meta = self._finish_records(lines)
         finally:
@@ -148,18 +151,20 @@ class _Planner:
         self._put_document(plan.path, array_document(plan))
         return meta_of(plan)
 
-    def _put_places(self, lengths: array[int]) -> list[tuple[int, int]]:
-        """Write (bucket length, row, length) per example; returns (bucket length, rows)."""
-        tokens = np.frombuffer(lengths, np.int32)
-        places = np.empty((len(tokens), 3), np.int32)
-        padded = {int(n): bucket_length(int(n)) for n in np.unique(tokens)}
-        places[:, 0] = [padded[n] for n in lengths]
-        places[:, 2] = tokens
+    def _put_places(self, lengths: array[int]) -> list[tuple[Lengths, int]]:
+        """Write (bucket length, row, lengths) per example; returns (padded lengths, rows)."""
+        width = place_width(self._spec)
+        tokens = np.frombuffer(lengths, np.int32).reshape(-1, width - 2)
+        places = np.empty((len(tokens), width), np.int32)
+        padded = {int(n): bucket_length(int(n)) for n in np.unique(tokens[:, 0])}
+        places[:, 0] = [padded[n] for n in tokens[:, 0].tolist()]
+        places[:, 2:] = tokens
         buckets = []
         for length in sorted(set(padded.values())):
             found = np.flatnonzero(places[:, 0] == length)
             places[found, 1] = np.arange(len(found))
-            buckets.append((length, len(found)))
+            targets = [bucket_length(int(n)) for n in tokens[found, 1:].max(axis=0)]
+            buckets.append((Lengths(length, *targets), len(found)))
         self._put_column("place", places, ("example", "bucket_row_length"))
         return buckets
 
@@ -184,7 +189,12 @@ class _Planner:
         for place in equal.tolist():
             pair = sorted(order[place : place + 2].tolist())
             ids = [
-                parse_record(lines.rows(offsets[i], offsets[i + 1]).tobytes(), i).id for i in pair
+                parse_record(
+                    lines.rows(offsets[i], offsets[i + 1]).tobytes(),
+                    i,
+                    has_target=self._spec.target,
+                ).id
+                for i in pair
             ]
             if ids[0] == ids[1]:
                 raise InputError(

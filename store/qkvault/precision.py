@@ -97,30 +97,35 @@ def decode_into(codes: NDArray[Any], precision: Precision, out: NDArray[np.float
 def make_thumbnail(attention: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Pool attention maps to at most 64 x 64 and encode them with the square-root code.
 
-    Bin ``i`` of 64 holds tokens ``floor(i*S/64)`` up to ``floor((i+1)*S/64)``; a cell is the mean
+    Bin ``i`` of 64 holds tokens ``floor(i*n/64)`` up to ``floor((i+1)*n/64)``; a cell is the mean
     over its query tokens of the sum over its key tokens, so that each row still sums to one and
-    thin lines stay visible. Up to 64 tokens the map is kept as it is.
+    thin lines stay visible. An axis of up to 64 tokens is kept as it is.
 
     Args:
-        attention: float32 ``(..., S, S)``, cropped to the example's own length S.
+        attention: float32 ``(..., query_token, key_token)``, cropped to the example's own tokens.
 
     Returns:
-        uint8 ``(..., T, T)`` with ``T = min(64, S)``; weight = ``(code / 255) ** 2``.
+        uint8 ``(..., query_bin, key_bin)``, at most 64 of each; weight = ``(code / 255) ** 2``.
     """
     return _square_root_codes(pool_attention(np.asarray(attention, dtype=np.float32)))
 
 
 def pool_attention(attention: NDArray[np.float32]) -> NDArray[np.float32]:
     """What a thumbnail shows before it is coded, float32; argument as :func:`make_thumbnail`."""
-    tokens = attention.shape[-1]
-    if tokens <= THUMBNAIL_SIDE:
-        return attention
-    edges = np.arange(THUMBNAIL_SIDE + 1) * tokens // THUMBNAIL_SIDE
-    counts = np.diff(edges).astype(np.float32)
-    sums = np.add.reduceat(attention, edges[:-1], axis=-1)  # (..., query_token, key_bin)
-    sums = np.add.reduceat(sums, edges[:-1], axis=-2)  # (..., query_bin, key_bin)
-    pooled: NDArray[np.float32] = sums / counts[:, None]
+    queries, keys = attention.shape[-2:]
+    pooled: NDArray[Any] = attention
+    if keys > THUMBNAIL_SIDE:  # (..., query_token, key_bin)
+        pooled = np.add.reduceat(pooled, _bin_edges(keys)[:-1], axis=-1)
+    if queries > THUMBNAIL_SIDE:  # (..., query_bin, key_bin)
+        edges = _bin_edges(queries)
+        counts = np.diff(edges).astype(np.float32)
+        pooled = np.add.reduceat(pooled, edges[:-1], axis=-2) / counts[:, None]
     return pooled
+
+
+def _bin_edges(tokens: int) -> NDArray[np.int64]:
+    """First token of each bin of an axis, and the one after the last."""
+    return np.arange(THUMBNAIL_SIDE + 1) * tokens // THUMBNAIL_SIDE
 
 
 def _square_root_codes(weights: NDArray[np.float32]) -> NDArray[np.uint8]:

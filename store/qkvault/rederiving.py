@@ -92,7 +92,8 @@ def compare_unit(vault: Vault, unit: int) -> Iterator[Difference]:
 def _compare(example: Example, view: StackView, layer: int) -> Difference:
     name = "thumbnail" if example.vault.spec.attention == "derived" else "attention"
     largest = excess = 0.0
-    step = max(1, _CELLS_AT_ONCE // example.length**2)
+    queries, keys = view.attention.shape[2:]
+    step = max(1, _CELLS_AT_ONCE // (queries * keys))
     for head in range(0, view.spec.heads, step):
         heads = range(head, min(head + step, view.spec.heads))
         found = view.derive(layer, heads)

@@ -129,7 +129,7 @@ class Diagnosis:
         examples = self._vault.unit_examples(unit)
         records = [self._vault.record(index) for index in examples.tolist()]
         for index, record in zip(examples.tolist(), records, strict=True):
-            if len(record.tokens) != self._vault.lengths[index]:
+            if list(record.lengths) != self._vault.places[index, 2:].tolist():
                 raise VaultError(f"the record of example {index} has not as many tokens as said")
         return records
 
@@ -139,7 +139,8 @@ class Diagnosis:
         Raises:
             VaultError: none can be read.
         """
-        for index in np.argsort(-self._vault.lengths, kind="stable").tolist():
+        tokens = self._vault.places[:, 2:].sum(axis=1)
+        for index in np.argsort(-tokens, kind="stable").tolist():
             with suppress(VaultError):
                 return self._vault.record(index)
         raise VaultError(f"{self.path} is damaged: no record of an example can be read")

@@ -32,7 +32,7 @@ class Samples:
 
     A sample has ``index`` (the example's place in the vault), ``length`` (tokens), ``label``, and
     the arrays as float32, cropped to the example's length, their axes as
-    :class:`qkvault.ScanItem` has them.
+    :class:`qkvault.ScanItem` has them; of cross-attention, ``key_length`` too.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Samples:
             raise OutOfRange(f"sample {wanted[outside][0]} was asked for; there are {len(self)}")
         reader = self._opened()
         items = reader.read_items(self._indices[wanted])
-        return [_sample(reader.vault, item) for item in items]
+        return [_sample(reader, item) for item in items]
 
     def collate(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """Stack samples: give it to a data loader as ``collate_fn``.
@@ -83,18 +83,21 @@ class Samples:
         Returns:
             ``index``, ``length`` and the arrays with the batch as first axis, padded with the
             padding chosen to the longest; ``mask``, True at an example's own tokens ``(example,
-            token)``; ``label`` likewise if all labels are numbers, else as a list. Tensors if torch
-            is loaded, numpy arrays if not.
+            token)``; ``label`` likewise if all labels are numbers, else as a list. ``length`` and
+            ``mask`` are of query tokens; of cross-attention there are ``key_length`` and
+            ``key_mask`` too. Tensors if torch is loaded, numpy arrays if not.
         """
         if not samples:
             raise InputError("no samples were given to collate")
-        lengths = np.array([sample["length"] for sample in samples], np.int64)
         batch: dict[str, Any] = {
             "index": np.array([sample["index"] for sample in samples], np.int64),
-            "length": lengths,
-            "mask": np.arange(lengths.max()) < lengths[:, None],  # (example, token)
             "label": _as_numbers([sample["label"] for sample in samples]),
         }
+        for name, mask in (("length", "mask"), ("key_length", "key_mask")):
+            if name in samples[0]:
+                lengths = np.array([sample[name] for sample in samples], np.int64)
+                batch[name] = lengths
+                batch[mask] = np.arange(lengths.max()) < lengths[:, None]  # (example, token)
         for name in samples[0].keys() - batch.keys():
             batch[name] = _stacked([sample[name] for sample in samples], self._padding)
         torch: Any = sys.modules.get("torch")
@@ -119,11 +122,13 @@ class Samples:
         return self._reader
 
 
-def _sample(vault: Vault, item: ScanItem) -> Sample:
-    label = vault.record(item.index).label
+def _sample(reader: CorpusReader, item: ScanItem) -> Sample:
+    sample: Sample = {"index": item.index, "length": item.length}
+    if reader.stack.name == "cross":
+        sample["key_length"] = item.key_length
+    sample["label"] = reader.vault.record(item.index).label
     # A view would keep, and a worker would send, the whole block that it was read with.
-    arrays = {name: values.copy() for name, values in item.arrays.items()}
-    return {"index": item.index, "length": item.length, "label": label, **arrays}
+    return sample | {name: values.copy() for name, values in item.arrays.items()}
 
 
 def _as_numbers(labels: list[Any]) -> NDArray[Any] | list[Any]:

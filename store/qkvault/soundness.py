@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from .axes import MAPS, Lengths, own_cells
+from .chunks import stack_of
 from .codecs import DamagedChunk
 from .errors import VaultError
 from .precision import decode_attention, row_sum_bound
@@ -43,7 +45,7 @@ def check_examples(vault: Vault) -> Iterator[tuple[str, str, tuple[int, ...]]]:
     hashes: NDArray[np.uint64] = np.empty(len(vault), np.uint64)
     for index, record in enumerate(vault.iter_records()):
         hashes[index] = id_hash(record.id)
-        if len(record.tokens) != places[index, 2]:
+        if list(record.lengths) != places[index, 2:].tolist():
             yield "records", "its tokens are not as many as its length", (index,)
     order = vault.store.examples("id_row").rows(0, len(vault))
     if not np.array_equal(np.sort(order), np.arange(len(vault))):
@@ -58,7 +60,7 @@ def check_shard(
     vault: Vault, shard: Shard, meta: ArrayMeta, array: str, examples: NDArray[np.int64]
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Decode every chunk of a unit's shard: (what is wrong, examples), at most once per example."""
-    lengths = vault.lengths[examples]
+    lengths = [Lengths(*tokens) for tokens in vault.places[examples, 2:].tolist()]
     told: set[int] = set()
     for place, codes in _chunks(shard, meta, len(examples)):
         first = place[0] * meta.chunk[0]
@@ -70,7 +72,7 @@ def check_shard(
                 yield "a chunk is missing or does not unpack", tuple(touched)
             continue
         for row in range(first, min(first + meta.chunk[0], len(examples))):
-            problem = _problem(vault, array, codes[row - first], place, meta, int(lengths[row]))
+            problem = _problem(vault, array, codes[row - first], place, meta, lengths[row])
             if problem and row not in told:
                 told.add(row)
                 yield problem, (int(examples[row]),)
@@ -100,7 +102,7 @@ def _problem(
     codes: NDArray[Any],
     place: tuple[int, ...],
     meta: ArrayMeta,
-    length: int,
+    lengths: Lengths,
 ) -> str | None:
     """What is wrong with one row's part of a chunk."""
     stack_name, _, name = array.rpartition("/")
@@ -110,15 +112,16 @@ def _problem(
         known = ~np.isnan(codes)
         sound = known.any(axis=-1).all() and np.isfinite(codes[known]).all()
         return None if sound else "a metric is not finite"
+    stack = stack_of(vault.spec, stack_name)
+    tokens, width = own_cells(name, *lengths.sides(vault.spec, stack.name))
     first = place[3] * meta.chunk[3]
-    rows = codes[:, :, : max(length - first, 0)]  # (layer, head, token, width)
+    rows = codes[:, :, : max(tokens.stop - first, 0), width]  # (layer, head, token, width)
     if not rows.size:
         return None
-    if name in ("query", "key", "value"):
+    if name not in MAPS:
         return None if np.isfinite(rows).all() else "a value is not finite"
-    stack = next(stack for stack in vault.spec.stacks if stack.name == stack_name)
     precision: Precision = "uint8" if name == "thumbnail" else vault.spec.precision
-    return _attention_problem(rows, precision, stack, name == "attention", first, length)
+    return _attention_problem(rows, precision, stack, name == "attention", first)
 
 
 def _attention_problem(
@@ -127,10 +130,9 @@ def _attention_problem(
     stack: Stack,
     full_size: bool,
     first: int,
-    length: int,
 ) -> str | None:
-    side = min(length, codes.shape[3])
-    weights = decode_attention(codes[..., :side], precision)
+    side = codes.shape[3]
+    weights = decode_attention(codes, precision)
     if not np.isfinite(weights).all():
         return "a weight is not finite"
     bound = row_sum_bound(precision, side) + MODEL_ROW_SUM_ERROR

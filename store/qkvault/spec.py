@@ -70,6 +70,27 @@ class Stack:
 
 
 @dataclass(frozen=True)
+class Target:
+    """What the decoder of an encoder-decoder reads of an example; fields as of :class:`Record`.
+
+    Attributes:
+        text: the target text; what the decoder is given of it are the tokens.
+        tokens, token_ids: as the decoder receives them: what starts it comes first, and the token
+            that ends the text is only predicted, never read.
+        special: 1 where the tokenizer or the model put the token there, else 0.
+        offsets: half-open character range of each token in the text; (0, 0) for special tokens.
+        words: word number of each token; -1 for special tokens. Empty where they are not known.
+    """
+
+    text: str
+    tokens: tuple[str, ...]
+    token_ids: tuple[int, ...]
+    special: tuple[int, ...]
+    offsets: tuple[tuple[int, int], ...] = ()
+    words: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Record:
     """What is known of an example before the model runs. All per-token tuples have one length.
 
@@ -86,6 +107,7 @@ class Record:
             tokenizer knows no words.
         label: gold label, if the data has one.
         columns: the data's other columns.
+        target: what the decoder reads, in a vault of an encoder-decoder; else None.
     """
 
     id: str
@@ -98,6 +120,14 @@ class Record:
     words: tuple[int, ...] = ()
     label: Label = None
     columns: Mapping[str, Json] = field(default_factory=dict)
+    target: Target | None = None
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """How many tokens it has, and how many its target has if there is one."""
+        if self.target is None:
+            return (len(self.tokens),)
+        return len(self.tokens), len(self.target.tokens)
 
 
 @dataclass(frozen=True)
@@ -111,6 +141,8 @@ class VaultSpec:
             keys, which are; thumbnails are then kept too.
         derived_error: the largest difference between derived attention and the model's own that was
             met when the vault was planned; None where it was not measured.
+        target: whether examples have a target sequence beside their own, the source: those of an
+            encoder-decoder do. Several stacks, or ``cross``, need one; see :mod:`qkvault.axes`.
         metrics: names of the numbers kept per example, layer and head, such as
             :data:`qkvault.METRICS`; none where there are none.
         precision: how attention is kept; queries, keys and values are float32 under ``float32``,
@@ -134,3 +166,4 @@ class VaultSpec:
     attention: AttentionSource = "stored"
     derived_error: float | None = None
     metrics: tuple[str, ...] = ()
+    target: bool = False

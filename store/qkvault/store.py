@@ -8,7 +8,16 @@ from typing import Any, Final
 from . import disk
 from .arrays import Column, RowReader
 from .cache import Cache
-from .chunks import array_paths, group_name, is_column, max_error, row_shape, stack_of, stored_dtype
+from .chunks import (
+    array_paths,
+    group_name,
+    is_column,
+    max_error,
+    place_width,
+    row_shape,
+    stack_of,
+    stored_dtype,
+)
 from .commits import (
     COMMITS,
     MANIFEST,
@@ -216,7 +225,7 @@ class Store:
     def _check_meta(self, meta: ArrayMeta, length: int, array: str) -> None:
         """A bucket's array must have the shape and type that the plan implies."""
         spec, bucket = self.plan.spec, self.plan.bucket(length)
-        shape = (bucket.rows, *row_shape(spec, array, length))
+        shape = (bucket.rows, *row_shape(spec, array, bucket.lengths))
         dtype = stored_dtype(spec, array.rpartition("/")[2])
         if meta.shape != shape or meta.dtype != dtype or meta.shard[0] != bucket.rows_per_unit:
             raise VaultError(
@@ -226,7 +235,7 @@ class Store:
     def _check_examples(self, meta: ArrayMeta, name: str) -> None:
         count = self.plan.examples
         expected: dict[str, tuple[tuple[int, ...], str]] = {
-            "place": ((count, 3), "int32"),
+            "place": ((count, place_width(self.plan.spec)), "int32"),
             "offset": ((count + 1,), "uint64"),
             "records": (meta.shape[:1], "uint8"),
             "id_hash": ((count,), "uint64"),

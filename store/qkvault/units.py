@@ -34,6 +34,7 @@ class Unit:
         length: padded length in tokens.
         examples: the examples, int64, in the order of the unit's rows.
         lengths: tokens of each, int32.
+        target_lengths: tokens of each one's target, int32; zeros where there are no targets.
     """
 
     id: int
@@ -41,6 +42,7 @@ class Unit:
     length: int
     examples: NDArray[np.int64]
     lengths: NDArray[np.int32]
+    target_lengths: NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class UnitBuffer:
 
     Row ``i`` belongs to ``unit.examples[i]``; of its tokens the first ``unit.lengths[i]`` are to
     be written: ``arrays["encoder/attention"][i, :, :, :n, :n]``, ``arrays["encoder/query"][i, :,
-    :, :n]``...
+    :, :n]``... Along axes of the target it is the first ``unit.target_lengths[i]``.
 
     Attributes:
         unit: which.

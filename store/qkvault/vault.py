@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from . import disk
+from .axes import Lengths
 from .documents import sha256_hex
 from .errors import InputError, OutOfRange, UnknownExample, VaultError
 from .example import Example
@@ -155,14 +156,24 @@ class Vault:
 
     @cached_property
     def lengths(self) -> NDArray[np.int32]:
-        """Tokens of every example, int32 ``(example,)``, read-only."""
+        """Tokens of every example, its target's not, int32 ``(example,)``, read-only."""
         lengths: NDArray[np.int32] = self.places[:, 2].astype(np.int32)
+        lengths.flags.writeable = False
+        return lengths
+
+    @cached_property
+    def target_lengths(self) -> NDArray[np.int32] | None:
+        """Tokens of every example's target, as :attr:`lengths`; None where there are no targets."""
+        if not self.spec.target:
+            return None
+        lengths: NDArray[np.int32] = self.places[:, 3].astype(np.int32)
         lengths.flags.writeable = False
         return lengths
 
     @property
     def places(self) -> NDArray[np.int32]:
-        """Bucket length, row and length of every example, int32 ``(example, 3)``."""
+        """Bucket length, row and length of every example, and the length of its target where there
+        are targets: int32 ``(example, 3)`` or ``(example, 4)``."""
         return self.store.examples("place").rows(0, len(self))
 
     @cached_property
@@ -270,7 +281,8 @@ class Vault:
             VaultError: it is damaged.
         """
         start, stop = self.store.examples("offset").rows(index, index + 2).tolist()
-        return parse_record(self._record_bytes(start, stop, index), index)
+        data = self._record_bytes(start, stop, index)
+        return parse_record(data, index, has_target=self.spec.target)
 
     def iter_records(self, start: int = 0) -> Iterator[Record]:
         """Records in the dataset's order, from an example on."""
@@ -280,7 +292,8 @@ class Vault:
             bounds = offsets.rows(first, last + 1).tolist()
             for index in range(first, last):
                 low, high = bounds[index - first : index - first + 2]
-                yield parse_record(self._record_bytes(low, high, index), index)
+                data = self._record_bytes(low, high, index)
+                yield parse_record(data, index, has_target=self.spec.target)
 
     def iter_outcomes(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Outputs of the classification head, unit by unit: (examples int64, logits float32).
@@ -325,14 +338,16 @@ class Vault:
         yield from range(self.store.plan.units) if self.complete else self.store.committed_units()
 
     def _example(self, index: int) -> Example:
-        length, row, tokens = self.store.examples("place").row(index).tolist()
+        length, row, *tokens = self.store.examples("place").row(index).tolist()
         try:
-            known = row < self.store.plan.bucket(length).rows
+            bucket = self.store.plan.bucket(length)
+            fits = zip(tokens, bucket.lengths, strict=False)
+            known = 0 <= row < bucket.rows and all(0 < n <= most for n, most in fits)
         except KeyError:
             known = False
-        if not known or not 0 < tokens <= length or row < 0:
+        if not known:
             raise VaultError(f"{self.path} is damaged: example {index} has no place in a bucket")
-        return Example(self, index, length, row, tokens)
+        return Example(self, index, length, row, Lengths(*tokens))
 
     def _record_bytes(self, start: int, stop: int, index: int) -> bytes:
         records = self.store.examples("records")

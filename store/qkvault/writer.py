@@ -138,8 +138,10 @@ class VaultWriter:
             bucket, first, last = plan.unit_rows(number)
             base = starts[bucket.length]
             examples = order[base + first : base + last]
+            group = group_name(bucket.length)
             lengths = places[examples, 2]
-            units.append(Unit(number, group_name(bucket.length), bucket.length, examples, lengths))
+            targets = places[examples, 3] if self.spec.target else np.zeros_like(lengths)
+            units.append(Unit(number, group, bucket.length, examples, lengths, targets))
         return tuple(units)
 
     def pending(self) -> list[Unit]:

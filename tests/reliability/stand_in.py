@@ -20,7 +20,7 @@ from qkvault import (
     VaultSpec,
     VaultWriter,
 )
-from vaults import fill, forward, make_record, measure
+from vaults import fill, make_record, make_target, measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -64,13 +64,23 @@ class World:
             identity={"model": "stand-in", "stacks": list(self.stacks)},
             attention=self.attention,
             metrics=qkvault.METRICS if self.metrics else (),
+            target=self.has_target,
         )
+
+    @property
+    def has_target(self) -> bool:
+        """Whether examples have a target sequence too: stacks of an encoder-decoder need one."""
+        return "cross" in self.stacks
 
     @property
     def records(self) -> list[Record]:
         """The examples."""
         random = np.random.default_rng(5)
-        return [make_record(i, n, random=random) for i, n in enumerate(self.lengths)]
+        records = [make_record(i, n, random=random) for i, n in enumerate(self.lengths)]
+        if not self.has_target:
+            return records
+        targets = [make_target(1 + n * 7 % 19, i) for i, n in enumerate(self.lengths)]
+        return [replace(r, target=t) for r, t in zip(records, targets, strict=True)]
 
     def other_run(self) -> World:
         """The same plan, but a model that gives other values."""
@@ -107,17 +117,6 @@ class World:
         fill(buffer, writer.spec, self.seed)
         if self.metrics:
             measure(buffer, writer.spec, writer.records(buffer.unit), self.seed)
-        if self.attention == "stored":
-            return
-        for stack in writer.spec.stacks:
-            target = buffer.arrays[f"{stack.name}/thumbnail"]
-            for row, (index, length) in enumerate(
-                zip(buffer.unit.examples, buffer.unit.lengths, strict=True)
-            ):
-                made = forward(int(index), int(length), stack, self.precision, self.seed)
-                thumbnail = qkvault.make_thumbnail(made["attention"])
-                side = thumbnail.shape[-1]
-                target[row, :, :, :side, :side] = thumbnail
 
 
 def make_units_small(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -177,7 +176,7 @@ def _scanned(vault: qkvault.Vault, stack: str, name: Any) -> Any:
 
 def _example_reads(vault: qkvault.Vault, index: int) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield f"[{index}].record", lambda: vault[index].record
-    yield f"[{index}].length", lambda: vault[index].length
+    yield f"[{index}].lengths", lambda: tuple(vault[index].lengths)
     yield f"by_id {index}", lambda: vault.by_id(f"r{index:05d}").index
     yield f"[{index}].logits", lambda: vault[index].logits
     yield f"[{index}].prediction", lambda: vault[index].prediction

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 import qkvault
 from qkvault import STACKS, Stack, VaultSpec
 from qkvault.chunks import bucket_length
-from vaults import make_record
+from vaults import make_record, make_target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,9 +21,12 @@ def test_a_vault_of_every_bucket_verifies(tmp_path: Path) -> None:
     layers = tuple(range(24))
     stacks = tuple(Stack(n, layers, 16, 16, 64, 64, False, (0.125,) * 24) for n in STACKS)
     arrays = ("attention", "query", "key", "value")
-    spec = VaultSpec(stacks, arrays, "uint16", 2, (), {"model": "large"})
+    spec = VaultSpec(stacks, arrays, "uint16", 2, (), {"model": "large"}, target=True)
     random = np.random.default_rng(0)
-    records = (make_record(i, n, random=random) for i, n in enumerate(lengths))
+    records = (
+        replace(make_record(i, n, random=random), target=make_target(n))
+        for i, n in enumerate(lengths)
+    )
     with qkvault.create(tmp_path / "v", spec, records) as writer:
         assert len(writer.pending()) == len(lengths)
     report = qkvault.verify(tmp_path / "v", full=True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from qkvault import PRECISIONS, Precision, Stack, VaultSpec
+from qkvault.axes import Lengths
 from qkvault.chunks import MIB, bucket_length, group_name, plan_bucket
 from qkvault.metadata import array_document, parse_array
 
@@ -63,7 +64,7 @@ def test_layouts_keep_their_bounds(
     model: str, precision: Precision, length: int, rows: int
 ) -> None:
     spec = spec_of(*MODELS[model], precision)
-    plans = plan_bucket(spec, length, rows, True)
+    plans = plan_bucket(spec, Lengths(length), rows, True)
     assert len({plan.shard[0] for plan in plans}) == 1
     per_unit = plans[0].shard[0]
     unit_bytes = sum(plan.row_bytes for plan in plans) * per_unit
@@ -93,14 +94,14 @@ def test_layouts_keep_their_bounds(
 
 def test_one_head_s_vectors_of_several_examples_share_a_chunk() -> None:
     spec = spec_of(12, 12, 12, 64, "uint16")
-    plans = {plan.path: plan for plan in plan_bucket(spec, 64, 4000, True)}
+    plans = {plan.path: plan for plan in plan_bucket(spec, Lengths(64), 4000, True)}
     assert plans["b0064/encoder/query"].chunk == (16, 1, 1, 64, 64)
     assert plans["b0064/encoder/attention"].chunk == (1, 1, 12, 64, 64)
     assert plans["b0064/encoder/attention"].shard[0] % 16 == 0
-    small = {plan.path: plan for plan in plan_bucket(spec, 8, 4000, True)}
+    small = {plan.path: plan for plan in plan_bucket(spec, Lengths(8), 4000, True)}
     assert small["b0008/encoder/attention"].chunk[1] > 1
 
 
 def test_what_is_not_kept_is_not_planned() -> None:
     spec = replace(spec_of(2, 2, 2, 4, "uint16"), arrays=("query",), logits=0)
-    assert [plan.path for plan in plan_bucket(spec, 8, 3, True)] == ["b0008/encoder/query"]
+    assert [plan.path for plan in plan_bucket(spec, Lengths(8), 3, True)] == ["b0008/encoder/query"]
