@@ -13,6 +13,8 @@ from werkzeug.routing import BaseConverter, Map
 from . import documents, parameters
 from .cache import SizedCache
 from .failures import Failure, Refusal
+from .openapi import openapi_document
+from .operations import OPERATIONS
 from .slices import Cut, Slicer
 from .stores import API_VERSION, Store
 from .wire import encode
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 JSON: Final = "application/json"
 FRAMES: Final = "application/octet-stream"
+ROOT: Final = f"/api/v{API_VERSION}"
 CACHE_BYTES: Final = 128 << 20
 
 
@@ -52,28 +55,18 @@ class Api:
 
     def blueprint(self) -> Blueprint:
         """All addresses under ``/api``."""
-        api = Blueprint("api", __name__, url_prefix=f"/api/v{API_VERSION}")
-        base = "/s/<store>/<tag>"
-        example = f"{base}/ex/<nat:index>"
-        layer = "<stack>/<nat:layer>"
-        for rule, view in (
-            ("/stores", self.stores),
-            ("/s/<store>", self.manifest),
-            (f"{base}/examples", self.examples),
-            (f"{base}/columns", self.columns),
-            (f"{base}/position/<nat:index>", self.position),
-            (f"{base}/find", self.find),
-            (example, self.example),
-            (f"{example}/thumbnails/<stack>", self.thumbnails),
-            (f"{example}/metrics/<stack>", self.metrics),
-            (f"{example}/attention/{layer}", self.layer_maps),
-            (f"{example}/attention/{layer}/<nat:head>", self.head_map),
-            (f"{example}/row/{layer}/<nat:query>", self.row),
-            (f"{example}/column/{layer}/<nat:key>", self.column),
-            (f"{example}/vectors/{layer}/<nat:head>", self.vectors),
-        ):
-            api.add_url_rule(rule, view_func=view, methods=["GET"], provide_automatic_options=False)
+        api = Blueprint("api", __name__, url_prefix=ROOT)
+        for each in OPERATIONS:
+            view = getattr(self, each.name)
+            api.add_url_rule(
+                each.rule, view_func=view, methods=["GET"], provide_automatic_options=False
+            )
         return api
+
+    def openapi(self) -> Response:
+        """``/openapi.json``"""
+        parameters.single(request.args, ())
+        return _changing(openapi_document(ROOT))
 
     def stores(self) -> Response:
         """``/stores``"""
