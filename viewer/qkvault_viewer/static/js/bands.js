@@ -19,7 +19,10 @@ import { clearField, createField, faintestOf, settle, splatMap, splatRest, toneM
 
 const SLICE_MS = 12;
 const SLICE_EDGES = 3000;
-const EXACT_EDGES = 14000;
+/** Edges drawn one by one, all heads together; the fainter rest is drawn in blocks. */
+const EXACT_EDGES = 24000;
+/** A head has at least so many of them: all of a text of 64 tokens. */
+const LEAST_EXACT = 4096;
 
 /** @param {Scratch} scratch @param {number} width @param {number} height */
 function freshField(scratch, width, height) {
@@ -46,6 +49,7 @@ export async function drawBand({ maps, rows, columns, least = 1 }, band, scratch
   const y = (/** @type {number} */ at) => start + at * rowHeight;
   const place = { left: y, right: y, thickness, least: 1, rowHeight };
   const chunk = Math.max(1, Math.floor(SLICE_EDGES / Math.max(1, columns.length)));
+  const exact = Math.max(LEAST_EXACT, Math.floor(EXACT_EDGES / maps.length));
   const block = Math.ceil(Math.max(rows.length, columns.length) / 64);
   let since = performance.now();
   const pause = async () => {
@@ -55,7 +59,7 @@ export async function drawBand({ maps, rows, columns, least = 1 }, band, scratch
     return isStale();
   };
   for (const map of maps) {
-    place.least = Math.max(least, faintestOf(map, rows, columns, EXACT_EDGES));
+    place.least = Math.max(least, faintestOf(map, rows, columns, exact));
     for (let at = 0; at < rows.length; at += chunk) {
       splatMap(field, map, rows, columns, place, at, Math.min(rows.length, at + chunk));
       if (await pause()) return null;

@@ -12,8 +12,7 @@ import { WEIGHT_OF_CODE } from "./wire.js";
 /**
  * @typedef {{width: number, height: number, red: Float32Array, green: Float32Array,
  *   blue: Float32Array, share: Float32Array, mass: Float32Array, steps: Float32Array}} Field
- *   row-major sums of mass, of mass², and of mass² × colour; `steps` is scratch, column-major, two
- *   cells taller.
+ *   row-major sums of mass, of mass², and of mass² × colour; `steps` is scratch, two rows taller.
  * @typedef {readonly [number, number, number]} Rgb 0 … 255
  */
 
@@ -39,19 +38,21 @@ export function createField(width, height) {
 /**
  * Note where the density begins (positive amount) or ends (negative) in one column.
  * @param {Float32Array} steps
- * @param {number} column offset of the column
+ * @param {number} x
+ * @param {number} width
  * @param {number} height
  * @param {number} edge position in pixels; fractions are shared by two pixels
  * @param {number} amount
  */
-function step(steps, column, height, edge, amount) {
+function step(steps, x, width, height, edge, amount) {
   if (edge <= 0) {
-    steps[column] += amount;
+    steps[x] += amount;
   } else if (edge < height) {
     const pixel = edge | 0;
     const part = (edge - pixel) * amount;
-    steps[column + pixel] += amount - part;
-    steps[column + pixel + 1] += part;
+    const cell = pixel * width + x;
+    steps[cell] += amount - part;
+    steps[cell + width] += part;
   }
 }
 
@@ -95,11 +96,10 @@ export function splatBand(field, from, to, tall, mass) {
     return;
   }
   const amount = mass / span;
-  const stride = height + 2;
   let middle = from + slope * (start + 0.5);
-  for (let x = start, column = start * stride; x < end; x += 1, column += stride, middle += slope) {
-    step(steps, column, height, middle - half, amount);
-    step(steps, column, height, middle + half, -amount);
+  for (let x = start; x < end; x += 1, middle += slope) {
+    step(steps, x, width, height, middle - half, amount);
+    step(steps, x, width, height, middle + half, -amount);
   }
 }
 
@@ -111,12 +111,10 @@ export function splatBand(field, from, to, tall, mass) {
 export function settle(field, colour) {
   const { width, height, red, green, blue, share, mass, steps } = field;
   const [r, g, b] = colour;
-  const stride = height + 2;
-  for (let x = 0; x < width; x += 1) {
-    let density = 0;
-    const column = x * stride;
-    for (let y = 0, cell = x; y < height; y += 1, cell += width) {
-      density += steps[column + y];
+  const densities = new Float64Array(width);
+  for (let y = 0, cell = 0; y < height; y += 1) {
+    for (let x = 0; x < width; x += 1, cell += 1) {
+      const density = (densities[x] += steps[cell]);
       if (density > 1e-6) {
         const square = density * density;
         mass[cell] += density;
