@@ -86,6 +86,7 @@ test("columns stand beside each other within the room", () => {
     }
     assert.ok(x <= 800);
   }
-  assert.ok(columnsOf("score", vectors).includes("total"));
+  assert.deepEqual(columnsOf("score", vectors).slice(3), ["score", "capped", "bias", "total", "softmax"]);
+  assert.deepEqual(columnsOf("score", { ...vectors, terms: { ...TERMS, slope: null, bias: null } }).slice(3), ["score", "capped", "softmax"]);
   assert.ok(!columnsOf("value", { ...vectors, value: null }).includes("value"));
 });

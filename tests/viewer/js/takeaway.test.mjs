@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { formatCsv, formatHtml } from "../../../viewer/qkvault_viewer/static/js/offline.js";
-import { escapeXml, formatSvg, strongestEdges } from "../../../viewer/qkvault_viewer/static/js/svgfigure.js";
+import { formatSvg, strongestEdges } from "../../../viewer/qkvault_viewer/static/js/svgfigure.js";
+import { escapeXml } from "../../../viewer/qkvault_viewer/static/js/svgtext.js";
+import { listNumbers } from "../../../viewer/qkvault_viewer/static/js/takeaway.js";
 
 const LOOK = { background: "#ffffff", ink: "#111111", muted: "#777777", cell: "#eeeeee" };
 const EVIL = "</script><script>alert(1)</script>";
@@ -41,7 +43,7 @@ test("many weights are the strongest only, and it is said", () => {
 
 test("a page of its own asks for nothing and holds no markup of a token's", () => {
   const { svg } = formatSvg({ ...SIDES, type: "lines" }, { title: EVIL, provenance: [] }, LOOK);
-  const html = formatHtml(svg, EVIL, { queries: [EVIL], keys: [EVIL], weights: [[3, 0, 1, 0.5]] }, LOOK);
+  const html = formatHtml(svg, EVIL, [{ queries: [EVIL], keys: [EVIL], weights: [["head 3", 0, 1, 0.5]] }], { names: [EVIL], rows: [[EVIL], [0.25]] }, LOOK);
   assert.equal(html.match(/<\/script/g).length, 2);
   assert.ok(html.includes("\\u003c/script>"));
   assert.ok(!/https?:\/\/(?!www\.w3\.org\/2000\/svg)/.test(html));
@@ -49,4 +51,20 @@ test("a page of its own asks for nothing and holds no markup of a token's", () =
 
 test("fields of a table are quoted, and none is a formula", () => {
   assert.equal(formatCsv(["a", "b"], [["=1+1", 0.5], ['x"y,z', -2]]), `a,b\r\n'=1+1,0.5\r\n"x""y,z",-2\r\n`);
+});
+
+test("a comparison is a sheet: its lines, its differences, and the numbers of both", () => {
+  const values = Float32Array.of(0.25, -0.5, NaN, 0);
+  const signed = { type: "signed", values, queries: LABELS, keys: LABELS, largest: 0.5, plus: [0, 90, 181], minus: [222, 104, 0], name: "B − A" };
+  const sheet = { type: "sheet", parts: [{ column: 0, title: EVIL, figure: { ...SIDES, type: "lines", narrow: true } }, { column: 1, title: "B", figure: { ...SIDES, type: "lines", narrow: true } }, { column: 1, title: "B − A", figure: signed }] };
+  const { svg, width } = formatSvg(sheet, { title: "t", provenance: [] }, LOOK);
+  assert.ok(!svg.includes("<script"));
+  assert.deepEqual([...svg.matchAll(/data-part="(\d)"/g)].map(([, part]) => part), ["0", "1", "2"]);
+  assert.equal(svg.match(/fill="#005ab5" fill-opacity="0.71"/g).length, 1);
+  assert.equal(svg.match(/fill="#de6800" fill-opacity="1"/g).length, 1);
+  assert.equal(svg.match(/translate\((\d+) \d+\)/g).length, 3);
+  assert.ok(width > 800 && width < 1000);
+  const [first, , changes] = listNumbers(sheet);
+  assert.equal(first.weights.length, 3);
+  assert.deepEqual(changes.weights, [["B − A", 0, 1, -0.5], ["B − A", 0, 0, 0.25]]);
 });

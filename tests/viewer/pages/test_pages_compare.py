@@ -45,7 +45,7 @@ def test_the_same_example_of_two_vaults(
 ) -> None:
     viewer.open("?store=pairs&ex=1&view=compare&layer=4&heads=2")
     assert "Compare this example with another" in viewer.text(".compare-start")
-    viewer.page.click("text=＋ same in tuned")
+    viewer.page.select_option(".compare-ways select", "tuned")
     viewer.settled("vs=tuned%7E1")
     change = tuned[1].attention[4, 2] - pairs[1].attention[4, 2]
     for row, column in ((0, 0), (3, 5), (11, 2)):

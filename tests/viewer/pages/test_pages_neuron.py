@@ -126,7 +126,25 @@ class TestTerms:
         viewer.open("?store=terms&view=neuron&layer=1&head=1&expanded=1&token=q9")
         viewer.page.wait_for_selector(".neuron-sum[data-difference]")
         score = terms.stack("decoder").scores(1, 1)[9, 4]
+        assert point(viewer, "bias", 4).endswith("a distance of 5 back: -1.2500")
         assert point(viewer, "total", 4).endswith(f"bias -1.25 = {score:.2f}")
+
+    def test_a_softcap_has_a_column(self, viewer: Viewer, terms: qkvault.Example) -> None:
+        viewer.open("?store=terms&view=neuron&layer=0&head=1&expanded=1&token=q9")
+        viewer.page.wait_for_selector(".neuron-sum[data-difference]")
+        assert viewer.page.locator('.neuron-title[data-column="bias"]').count() == 0
+        score = terms.stack("decoder").scores(0, 1)[9, 8]
+        said = point(viewer, "capped", 8)
+        assert "2 · tanh(" in said
+        assert said.endswith(f"= {score:.4f}")
+
+    def test_a_sink_has_a_row_of_its_own(self, viewer: Viewer) -> None:
+        viewer.open("?store=terms&view=neuron&layer=2&head=3&expanded=1&token=q9")
+        viewer.page.wait_for_selector(".neuron-sum[data-difference]")
+        assert viewer.ink(".neuron-sink canvas") > 1
+        assert "the sink (score 3.00) takes" in viewer.text(".neuron-sum")
+        viewer.open("?store=terms&view=neuron&layer=1&head=3&expanded=1&token=q9")
+        assert viewer.page.locator(".neuron-sink").is_hidden()
 
     def test_a_term_that_is_not_kept_is_noticed(self, viewer: Viewer, site: str) -> None:
         def other(route: Any) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+
+import qkvault
 
 if TYPE_CHECKING:
     from conftest import Viewer
-
-    import qkvault
 
 pytestmark = pytest.mark.browser
 
@@ -40,6 +41,8 @@ VIEWS = (
     "?view=neuron",
     "?view=neuron&expanded=1&token=q3",
     "?view=neuron&expanded=1&token=q3&columns=value",
+    "?view=compare&heads=1",
+    "?view=compare&vs=1.tuned~0&heads=1.3",
 )
 
 
@@ -84,7 +87,7 @@ def test_a_page_of_its_own_works_offline(
     page.on("request", lambda request: asked.append(request.url))
     page.goto(path.as_uri())
     page.locator('svg [data-side="q"][data-token="3"]').hover()
-    listed: Any = page.locator("table tr")
+    listed: Any = page.locator("#chosen tr")
     stored = pairs[0].attention[1, 2][3]
     assert f"→ {pairs[0].tokens[int(stored.argmax())]}" in str(listed.first.text_content())
     assert float(str(listed.first.locator("td").last.text_content())) == pytest.approx(
@@ -92,6 +95,41 @@ def test_a_page_of_its_own_works_offline(
     )
     assert asked == [path.as_uri()]
     context.close()
+
+
+def test_a_comparison_is_taken_with_its_differences(
+    viewer: Viewer, pairs: qkvault.Vault, folder: Path, tmp_path: Path
+) -> None:
+    viewer.open("?ex=1&view=compare&vs=tuned~1&layer=4&heads=0.2")
+    rows = table(take(viewer, "csv"))
+    with qkvault.open(folder / "tuned") as other:
+        before, after = (vault[1].attention[4, [0, 2]].mean(0) for vault in (pairs, other))
+    assert len(rows) == 12 * 12
+    for row in rows:
+        place = int(row["query_a"]), int(row["key_a"])
+        assert float(row["weight_a"]) == pytest.approx(float(before[place]), abs=1e-6)
+        assert float(row["weight_b"]) == pytest.approx(float(after[place]), abs=1e-6)
+        assert float(row["change"]) == pytest.approx(float((after - before)[place]), abs=1e-6)
+    path = tmp_path / "compared.html"
+    path.write_bytes(take(viewer, "html").read_bytes())
+    page = viewer.page.context.new_page()
+    page.goto(path.as_uri())
+    page.locator('svg [data-part="2"] [data-side="q"][data-token="5"]').hover()
+    top = page.locator("#chosen tr").first.locator("td").last.text_content()
+    change = (after - before)[5]
+    assert float(str(top)) == pytest.approx(float(change[np.abs(change).argmax()]), abs=1e-4)
+    page.close()
+
+
+def test_a_picture_of_columns_comes_with_its_numbers(viewer: Viewer, tmp_path: Path) -> None:
+    viewer.open("?view=neuron&head=3&expanded=1&token=q5")
+    viewer.page.wait_for_selector(".neuron-sum[data-difference]")
+    path = tmp_path / "neuron.html"
+    path.write_bytes(take(viewer, "html").read_bytes())
+    page = viewer.page.context.new_page()
+    page.goto(path.as_uri())
+    assert page.locator("table:last-of-type tr").count() == 17
+    page.close()
 
 
 def test_hostile_tokens_stay_text(viewer: Viewer, tmp_path: Path) -> None:
@@ -106,7 +144,7 @@ def test_hostile_tokens_stay_text(viewer: Viewer, tmp_path: Path) -> None:
     page.on("dialog", lambda dialog: (fired.append(dialog.message), dialog.dismiss()))
     page.goto(path.as_uri())
     page.locator("svg [data-token]").first.hover()
-    assert page.locator("table tr").count() > 0
+    assert page.locator("#chosen tr").count() > 0
     assert fired == []
     page.close()
     for row in table(take(viewer, "csv")):

@@ -76,6 +76,7 @@ export function showExample({ example, vault }) {
     facts.append(makeFact("prediction", name + confidence(example)));
   }
   if (example.correct !== null) facts.append(makeVerdict(example.correct));
+  if (!vault.logits) facts.append(el("span", { text: "no prediction", title: "The model has no classification head" }));
   const tags = example.target ? ["Source", "Target"] : ["A", "B"];
   const all = example.target ? [example.text.join(" "), example.target.text.join(" ")] : example.text;
   const texts = all.map((text, i) => el("div", { class: "example-text" },

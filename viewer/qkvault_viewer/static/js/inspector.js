@@ -161,7 +161,9 @@ export class Inspector {
     const parts = [];
     if (ranked.length > MOST_ROWS) parts.push(`${ranked.length - MOST_ROWS} more share ${formatWeight(hidden)}.`);
     if (numbers.focus.side === "left" && total < 0.995) {
-      parts.push(`${formatWeight(1 - total)} goes to tokens not shown.`);
+      const sinks = termsOf(context.stack.score, context.depth, 0).sink?.mode === "softmax" ? ["the sink"] : [];
+      const hidden = context.columns.length < context.keys.length && !context.reading.words ? ["tokens not shown"] : [];
+      parts.push(`${formatWeight(1 - total)} goes to ${[...sinks, ...hidden].join(" and ") || "tokens not shown"}.`);
     }
     if (numbers.focus.side === "right") parts.push(`Sum over all shown ${total.toFixed(3)}.`);
     if (masked > 0) {

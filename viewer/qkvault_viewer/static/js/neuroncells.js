@@ -1,12 +1,12 @@
 /** Drawing of the neuron view's columns: stripes of vectors, bars of scores, weights and lengths. */
 
-import { hasTerms, scoreOf, sees, softmaxOf } from "./scoreterms.js";
+import { scoreOf, sees, softmaxOf } from "./scoreterms.js";
 import { css, formatSigned, formatWeight, signedColour, signedUnit } from "./scale.js";
 
 /**
  * @typedef {{x: number, width: number}} Span CSS pixels
- * @typedef {"query" | "key" | "product" | "score" | "total" | "softmax" | "value" | "part" | "norm"
- *   | "output"} ColumnName
+ * @typedef {"query" | "key" | "product" | "score" | "capped" | "bias" | "total" | "softmax" | "value" | "part"
+ *   | "norm" | "output"} ColumnName
  * @typedef {Partial<Record<ColumnName, Span>>} Spans
  * @typedef {object} Vectors of one head; rows are tokens
  * @property {Float32Array} query (query_token, dimension), flat
@@ -21,7 +21,9 @@ import { css, formatSigned, formatWeight, signedColour, signedUnit } from "./sca
  * @property {number} token
  * @property {Float32Array} products (key_token, dimension), flat
  * @property {Float32Array} scaled scaling · query·key per key token; NaN where masked
- * @property {Float32Array} scores the same with all known terms
+ * @property {Float32Array} capped the same after the softcap, if there is one
+ * @property {Float32Array} added by the biases
+ * @property {Float32Array} scores their sum: what softmax is taken of
  * @property {Float32Array} computed softmax of the scores
  * @property {number} sink share of the softmax that goes to the sink
  * @property {Float32Array | null} weights exact attention per key token, once it is known
@@ -58,8 +60,9 @@ export function divide(names, left, width) {
 /** Columns of either page of the neuron view. @param {"score" | "value"} page @param {Vectors} vectors @returns {ColumnName[]} */
 export function columnsOf(page, { value, terms }) {
   if (page === "value" && value) return ["output", "softmax", "value", "part", "norm"];
-  return hasTerms(terms) ? ["query", "key", "product", "score", "total", "softmax"]
-    : ["query", "key", "product", "score", "softmax"];
+  const biased = terms.slope !== null || terms.bias !== null;
+  return ["query", "key", "product", "score", ...(terms.softcap === null ? [] : /** @type {const} */ (["capped"])),
+    ...(biased ? /** @type {const} */ (["bias", "total"]) : []), "softmax"];
 }
 
 /**
@@ -72,7 +75,7 @@ export function select({ query, key, dimensions, scaling, terms }, token) {
   const keys = key.length / dimensions;
   const products = new Float32Array(key.length);
   const scaled = new Float32Array(keys);
-  const scores = new Float32Array(keys);
+  const [capped, added, scores] = [new Float32Array(keys), new Float32Array(keys), new Float32Array(keys)];
   for (let other = 0; other < keys; other += 1) {
     let sum = 0;
     for (let d = 0; d < dimensions; d += 1) {
@@ -82,10 +85,11 @@ export function select({ query, key, dimensions, scaling, terms }, token) {
     }
     const seen = sees(terms.mask, token, other);
     scaled[other] = seen ? sum * scaling : NaN;
-    scores[other] = seen ? scoreOf(terms, sum * scaling, token, other).score : NaN;
+    const parts = scoreOf(terms, sum * scaling, token, other);
+    [capped[other], added[other], scores[other]] = seen ? [parts.capped, parts.added, parts.score] : [NaN, NaN, NaN];
   }
   const { weights: computed, sink } = softmaxOf(scores, terms.sink);
-  return { token, products, scaled, scores, computed, sink, weights: null };
+  return { token, products, scaled, capped, added, scores, computed, sink, weights: null };
 }
 
 /**
@@ -120,7 +124,7 @@ export function pictureOf(values, dimensions, order, dark) {
 
 /**
  * @typedef {{ink: string, muted: string, line: string, weight: string, track: string}} Inks
- * @typedef {{spans: Spans, rowHeight: number, font: number, dark: boolean, inks: Inks,
+ * @typedef {{spans: Spans, tokenWidth: number, rowHeight: number, font: number, dark: boolean, inks: Inks,
  *   family: string}} Style
  */
 

@@ -6,7 +6,8 @@ import { el, isDark, sizeCanvas, themeColour } from "./dom.js";
 import {
   columnsOf, divide, drawCells, drawMasked, drawScore, drawWeight, frameCells, pictureOf, select,
 } from "./neuroncells.js";
-import { describeCell, describeSum, titlesOf } from "./neuronwords.js";
+import { NeuronFoot } from "./neuronfoot.js";
+import { describeCell, titlesOf } from "./neuronwords.js";
 import { css, formatWeight } from "./scale.js";
 
 /**
@@ -28,7 +29,7 @@ export class NeuronColumns {
     this.root = root;
     this.heading = el("div", { class: "neuron-heading", "aria-hidden": "true" });
     this.tip = el("div", { class: "tip", hidden: true });
-    this.sum = el("p", { class: "neuron-sum", hidden: true });
+    this.foot = new NeuronFoot();
     columns.element.addEventListener("pointermove", (event) => this.pointed(event));
     columns.element.addEventListener("pointerleave", () => this.unpoint());
     /** @type {Scene | null} null while the view shows lines */
@@ -51,7 +52,7 @@ export class NeuronColumns {
   hide() {
     this.scene = null;
     this.selected = null;
-    this.sum.hidden = true;
+    this.foot.element.hidden = true;
     this.unpoint();
     this.heading.replaceChildren();
   }
@@ -61,11 +62,11 @@ export class NeuronColumns {
     this.selected = null;
     this.contribution = null;
     this.unpoint();
-    this.clearSum();
     const names = columnsOf(context.state.columns, vectors);
     const style = this.makeStyle(names);
     this.columns.back.replaceChildren();
     this.scene = { context, vectors, style, names };
+    this.foot.show(this.scene);
     this.showTitles(this.scene);
     this.arrange();
     this.draw();
@@ -76,6 +77,7 @@ export class NeuronColumns {
     const { tokenWidth = 0, rowHeight = 20 } = this.columns.tokens ?? {};
     const colour = (/** @type {string} */ name) => css(themeColour(name));
     return {
+      tokenWidth,
       spans: divide(names, tokenWidth, this.columns.body.clientWidth - 2 * tokenWidth),
       rowHeight,
       font: Math.min(12, fontFor(rowHeight)),
@@ -133,7 +135,7 @@ export class NeuronColumns {
     this.partner = partner;
     this.contribution = null;
     this.selected = token === null ? null : select(this.scene.vectors, token);
-    this.clearSum();
+    this.foot.clear();
     this.arrange();
     this.draw();
     const { selected, scene } = this;
@@ -145,7 +147,7 @@ export class NeuronColumns {
       this.contribution = contribute(selected.weights, value, valueDimensions);
       this.arrange();
     }
-    this.saySum(scene, selected);
+    this.foot.say(scene, selected);
     this.draw();
   }
 
@@ -156,20 +158,6 @@ export class NeuronColumns {
       if (this.scene?.context.state.dims !== "order") this.arrange();
     }
     this.draw();
-  }
-
-  /** @param {Scene} scene @param {Selected} selected */
-  saySum({ context, vectors }, selected) {
-    const { text, difference } = describeSum(context, vectors, selected);
-    this.sum.textContent = text;
-    this.sum.dataset.difference = String(difference);
-    this.sum.dataset.sink = String(selected.sink);
-  }
-
-  /** Keep its place, so that rows do not move when it is filled. */
-  clearSum() {
-    this.sum.textContent = "\u00a0";
-    delete this.sum.dataset.difference;
   }
 
   draw() {
@@ -208,17 +196,22 @@ export class NeuronColumns {
    * @param {number} last
    * @param {(at: number) => number} y
    */
-  drawSelected(target, { context: { columns, rows }, style, names }, first, last, y) {
-    const { token, scaled, scores, weights } = /** @type {Selected} */ (this.selected);
+  drawSelected(target, scene, first, last, y) {
+    const { context: { columns, rows }, vectors: { terms }, style, names } = scene;
+    const { token, scaled, capped, added, scores, weights } = /** @type {Selected} */ (this.selected);
     const { spans, rowHeight, inks } = style;
     const from = y(rows.indexOf(token));
     const largest = (/** @type {ArrayLike<number>} */ values) => columns.reduce((high, key) => Math.max(high, Math.abs(values[key]) || 0), 1e-6);
-    const [mostScaled, mostScore] = [largest(scaled), largest(scores)];
+    /** @type {[ColumnName, Float32Array][]} */
+    const bars = [["score", scaled], ["capped", capped], ["bias", added], ["total", scores]];
+    // One scale for all, so that they can be seen to add up.
+    const mostScore = Math.max(...bars.map(([name, values]) => (spans[name] ? largest(values) : 0)), Math.abs(terms.sink?.value ?? 0));
     const strongest = weights ? largest(weights) : 1;
     const full = strongest > 0.25 ? 1 : strongest;
     const norms = this.contribution?.norms;
     const mostNorm = norms ? largest(norms) : 1;
     this.sayScale(weights ? full : 1);
+    if (weights) this.foot.drawSink(scene, /** @type {Selected} */ (this.selected), mostScore, full);
     if (spans.output && this.pictures.output) drawCells(target, this.pictures.output, 0, spans.output, from, rowHeight);
     const own = spans.query ?? spans.output;
     if (own) frameCells(target, own, from, rowHeight, inks.ink, 1.5);
@@ -231,8 +224,10 @@ export class NeuronColumns {
         continue;
       }
       if (spans.product && this.pictures.product) drawCells(target, this.pictures.product, key, spans.product, y(at), rowHeight);
-      if (spans.score) drawScore(target, style, spans.score, scaled[key], mostScaled, y(at));
-      if (spans.total) drawScore(target, style, spans.total, scores[key], mostScore, y(at));
+      for (const [name, values] of bars) {
+        const span = spans[name];
+        if (span) drawScore(target, style, span, values[key], mostScore, y(at));
+      }
       if (!weights) continue;
       if (spans.softmax) drawWeight(target, style, spans.softmax, weights[key], full, y(at));
       if (spans.part && this.pictures.part) drawCells(target, this.pictures.part, key, spans.part, y(at), rowHeight);
@@ -244,7 +239,7 @@ export class NeuronColumns {
   /** Tell what a full bar is, where it is not 1. @param {number} full */
   sayScale(full) {
     const title = this.heading.querySelector('[data-column="softmax"]');
-    if (title) title.textContent = full === 1 ? "softmax" : `softmax to ${formatWeight(full)}`;
+    if (title) title.textContent = full === 1 ? "softmax" : `softmax ≤${formatWeight(full)}`;
   }
 
   /**

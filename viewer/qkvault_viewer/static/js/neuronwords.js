@@ -1,7 +1,6 @@
 /** What the opened neuron view says in words and numbers. */
 
 import { formatSigned, formatWeight } from "./scale.js";
-import { hasTerms, scoreOf } from "./scoreterms.js";
 import { isolate } from "./tokens.js";
 
 /**
@@ -19,11 +18,10 @@ const CLOSE = 5e-3;
 /** @param {Vectors} vectors @returns {Record<ColumnName, string>} headings */
 export function titlesOf({ scaling, dimensions, terms }) {
   const root = Math.abs(scaling * Math.sqrt(dimensions) - 1) < 1e-3;
-  const added = [terms.softcap !== null ? "cap" : "", terms.slope !== null || terms.bias !== null ? "bias" : ""];
   return {
     query: "query", key: "key", product: "q × k",
-    score: root ? "q·k / √d" : `q·k × ${scaling.toPrecision(2)}`,
-    total: `with ${added.filter(Boolean).join(", ")}`,
+    score: root ? "q·k / √d" : `q·k × ${String(Number(scaling.toPrecision(2))).replace(/^0\./, ".")}`,
+    capped: `cap ${terms.softcap}`, bias: terms.slope !== null ? "+ ALiBi" : "+ bias", total: "score",
     softmax: "softmax", value: "value", part: "softmax × v", norm: "‖softmax × v‖", output: "output Σ",
   };
 }
@@ -91,6 +89,11 @@ function formatFine(value) {
   return Math.abs(value) < 0.1 ? `${value < 0 ? "−" : ""}${Math.abs(value).toFixed(4)}` : formatSigned(value);
 }
 
+/** @param {number} distance key − query */
+function formatDistance(distance) {
+  return distance === 0 ? "0" : `${Math.abs(distance)} ${distance < 0 ? "back" : "ahead"}`;
+}
+
 /** @param {Known} known @param {ColumnName} column @param {number} key */
 function describeBar({ context: { queries, keys }, vectors, selected, contribution }, column, key) {
   if (!selected || Number.isNaN(selected.scores[key])) return "";
@@ -100,12 +103,10 @@ function describeBar({ context: { queries, keys }, vectors, selected, contributi
     const whole = contribution.norms.reduce((sum, norm) => sum + norm, 0);
     return `${pair} · ‖softmax × value‖ ${contribution.norms[key].toFixed(4)}, ${((100 * contribution.norms[key]) / whole).toFixed(1)} % of the row's`;
   }
-  if (column === "total" && hasTerms(vectors.terms)) {
-    const { capped, added, score } = scoreOf(vectors.terms, selected.scaled[key], token, key);
-    const cap = vectors.terms.softcap !== null ? ` → capped ${formatSigned(capped)}` : "";
-    const bias = vectors.terms.slope !== null || vectors.terms.bias !== null ? `, bias ${formatSigned(added)}` : "";
-    return `${pair} · ${formatSigned(selected.scaled[key])}${cap}${bias} = ${formatSigned(score)}`;
-  }
+  const { softcap } = vectors.terms;
+  if (column === "capped") return `${pair} · ${softcap} · tanh(${formatSigned(selected.scaled[key])} / ${softcap}) = ${selected.capped[key].toFixed(4)}`;
+  if (column === "bias") return `${pair} · bias for a distance of ${formatDistance(key - token)}: ${selected.added[key].toFixed(4)}`;
+  if (column === "total") return `${pair} · ${formatSigned(selected.capped[key])} + bias ${formatSigned(selected.added[key])} = ${formatSigned(selected.scores[key])}`;
   if (column === "score") return `${pair} · scaled query·key ${selected.scaled[key].toFixed(4)}`;
   const weight = selected.weights?.[key];
   return column === "softmax" && weight !== undefined ? `${pair} · softmax ${weight.toFixed(5)}` : "";

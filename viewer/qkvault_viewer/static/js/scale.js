@@ -145,7 +145,8 @@ export function formatWeight(value) {
   if (value === 0) return "0";
   if (value < 0.0005) return "<.001";
   if (value > 0.9995 && value < 1) return ">.999";
-  return value.toFixed(3).replace(/^0/, "");
+  // The length of a weighted value is no weight, and may be more than one.
+  return value < 1.5 ? value.toFixed(3).replace(/^0/, "") : value.toFixed(value < 100 ? 2 : 0);
 }
 
 /**

@@ -41,11 +41,6 @@ export function termsOf({ causal, forms, layers }, depth, head) {
   };
 }
 
-/** Whether a score is more than the scaled product. @param {Terms} terms */
-export function hasTerms({ softcap, slope, bias }) {
-  return softcap !== null || slope !== null || bias !== null;
-}
-
 /** Whether a query sees a key. @param {Terms["mask"]} mask @param {number} query @param {number} key */
 export function sees({ causal, window, chunk }, query, key) {
   if (causal && key > query) return false;

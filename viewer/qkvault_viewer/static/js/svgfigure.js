@@ -1,5 +1,7 @@
 /** Figures as SVG text: strongest weights as lines, maps as cells, canvases as pictures. Pure. */
 
+import { formatSigned } from "./svgsigned.js";
+import { cut, escapeXml, formatText, hex, round } from "./svgtext.js";
 import { WEIGHT_OF_CODE } from "./wire.js";
 
 /**
@@ -12,11 +14,15 @@ import { WEIGHT_OF_CODE } from "./wire.js";
  * @property {readonly {text: string}[]} queries labels of the attending tokens
  * @property {readonly {text: string}[]} keys labels of the attended tokens
  * @property {number} least faintest code drawn
- * @typedef {Sides & {type: "lines"}} LinesFigure
+ * @typedef {Sides & {type: "lines", narrow?: boolean}} LinesFigure `narrow`: one of several in a row
  * @typedef {Sides & {type: "matrix", contrast: number}} MatrixFigure
- * @typedef {{x: number, y: number, anchor: "start" | "middle" | "end", text: string}} FigureText
+ * @typedef {import("./svgtext.js").FigureText} FigureText
  * @typedef {{type: "raster", href: string, width: number, height: number, texts: FigureText[]}} RasterFigure
- * @typedef {LinesFigure | MatrixFigure | RasterFigure} Figure
+ * @typedef {LinesFigure | MatrixFigure | RasterFigure | import("./svgsigned.js").SignedFigure} Single
+ * @typedef {{type: "sheet", parts: {title: string, figure: Single, column: number}[]}} SheetFigure several
+ *   figures, row by row: one whose column is no further right begins a row
+ * @typedef {Single | SheetFigure} Figure
+ * @typedef {{width: number, height: number, body: string[], notes: string[]}} Made
  * @typedef {{background: string, ink: string, muted: string, cell: string}} Look CSS colours
  * @typedef {{title: string, provenance: string[]}} Caption
  */
@@ -28,22 +34,10 @@ export const MOST_CELLS = 20000;
 const ROW = 20;
 const TOKENS = 150;
 const BETWEEN = 380;
+const NARROW = { tokens: 110, between: 190 };
 const MARGIN = 14;
 const HEAD = 34;
 const SIDE = 260;
-
-/** Text for XML: nothing in it can end the text or is no character there. @param {string} text */
-export function escapeXml(text) {
-  return text
-    .replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]|\p{Cs}/gu, "\ufffd")
-    .replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
-}
-
-/** @param {readonly number[]} rgb */
-const hex = (rgb) => `#${rgb.map((part) => Math.round(part).toString(16).padStart(2, "0")).join("")}`;
-
-/** @param {number} value */
-const round = (value) => String(Math.round(value * 100) / 100);
 
 /**
  * The strongest edges, faintest first, so that strong ones lie on top.
@@ -81,32 +75,21 @@ export function strongestEdges({ maps, rows, columns, least }, most = MOST_LINES
   return { edges, all, mass: total ? held / total : 0 };
 }
 
-/**
- * @param {FigureText} text
- * @param {string} colour
- * @param {string} [more] attributes
- */
-function formatText({ x, y, anchor, text }, colour, more = "") {
-  return `<text x="${round(x)}" y="${round(y)}" text-anchor="${anchor}" fill="${colour}"${more}>\u2068${escapeXml(text)}\u2069</text>`;
-}
-
-/** @param {string} text @param {number} [most] */
-const cut = (text, most = 24) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
-
 /** @param {LinesFigure} figure @param {Look} look */
 function formatLines(figure, look) {
   const { maps, rows, columns, queries, keys } = figure;
   const { edges, all, mass } = strongestEdges(figure);
   const y = (/** @type {number} */ at) => HEAD + (at + 0.5) * ROW;
-  const [left, right] = [MARGIN + TOKENS, MARGIN + TOKENS + BETWEEN];
+  const { tokens: room, between } = figure.narrow ? NARROW : { tokens: TOKENS, between: BETWEEN };
+  const [left, right] = [MARGIN + room, MARGIN + room + between];
   const lines = edges.map(({ map, row, column, weight }) =>
     `<line x1="${left}" y1="${round(y(row))}" x2="${right}" y2="${round(y(column))}" stroke="${hex(maps[map].colour)}"`
     + ` stroke-opacity="${round(Math.min(1, 0.03 + (weight / Math.sqrt(maps.length)) ** 0.8))}" data-q="${rows[row]}" data-k="${columns[column]}"/>`);
   const side = (/** @type {number[]} */ tokens, /** @type {readonly {text: string}[]} */ labels, /** @type {number} */ x, /** @type {"start" | "end"} */ anchor, /** @type {string} */ name) =>
-    tokens.map((token, at) => formatText({ x, y: y(at) + 4, anchor, text: cut(labels[token].text) }, look.ink, ` data-side="${name}" data-token="${token}"`));
+    tokens.map((token, at) => formatText({ x, y: y(at) + 4, anchor, text: cut(labels[token].text, figure.narrow ? 16 : 24) }, look.ink, ` data-side="${name}" data-token="${token}"`));
   const note = edges.length < all ? `The ${edges.length} strongest of ${all} weights are drawn: ${(100 * mass).toFixed(1)} % of their mass.` : "";
   return {
-    width: 2 * MARGIN + 2 * TOKENS + BETWEEN,
+    width: 2 * MARGIN + 2 * room + between,
     height: HEAD + ROW * Math.max(rows.length, columns.length),
     body: [`<g stroke-width="1.5">`, ...lines, "</g>", ...side(rows, queries, left - 7, "end", "q"), ...side(columns, keys, right + 7, "start", "k")],
     notes: [`Heads ${maps.map(({ name }) => name).join(", ")}.`, note],
@@ -140,10 +123,10 @@ function formatMatrix({ maps, rows, columns, queries, keys, contrast, least }, l
     body.push("</g>");
   });
   if (single) {
-    rows.forEach((token, at) => body.push(formatText({ x: left - 6, y: top + 14 + (at + 0.5) * cell + 4, anchor: "end", text: cut(queries[token].text, 16) }, look.ink)));
+    rows.forEach((token, at) => body.push(formatText({ x: left - 6, y: top + 14 + (at + 0.5) * cell + 4, anchor: "end", text: cut(queries[token].text, 16) }, look.ink, ` data-side="q" data-token="${token}"`)));
     columns.forEach((token, at) => {
       const [x, y] = [left + (at + 0.5) * cell + 4, top + 8];
-      body.push(formatText({ x, y, anchor: "start", text: cut(keys[token].text, 16) }, look.ink, ` transform="rotate(-90 ${round(x)} ${y})"`));
+      body.push(formatText({ x, y, anchor: "start", text: cut(keys[token].text, 16) }, look.ink, ` data-side="k" data-token="${token}" transform="rotate(-90 ${round(x)} ${y})"`));
     });
   }
   const down = Math.ceil(maps.length / across);
@@ -168,6 +151,34 @@ function formatRaster({ href, width, height, texts }, look) {
   };
 }
 
+/** @param {Single} figure @param {Look} look @param {number} part its number @returns {Made} */
+function formatPart(figure, look, part) {
+  const made = figure.type === "lines" ? formatLines(figure, look)
+    : figure.type === "matrix" ? formatMatrix(figure, look)
+      : figure.type === "signed" ? formatSigned(figure, look) : formatRaster(figure, look);
+  return { ...made, body: [`<g data-part="${part}">`, ...made.body, "</g>"] };
+}
+
+/** @param {SheetFigure} figure @param {Look} look @returns {Made} */
+function formatSheet({ parts }, look) {
+  const made = parts.map(({ figure }, n) => formatPart(figure, look, n));
+  /** @type {number[]} */
+  const widths = [];
+  parts.forEach(({ column }, n) => { widths[column] = Math.max(widths[column] ?? 0, made[n].width); });
+  let [top, tall] = [8, 0];
+  const body = parts.flatMap(({ title, column }, n) => {
+    if (n > 0 && column <= parts[n - 1].column) [top, tall] = [top + tall, 0];
+    tall = Math.max(tall, made[n].height + 12);
+    const left = widths.slice(0, column).reduce((sum, width) => sum + width, 0);
+    return [`<g transform="translate(${round(left)} ${round(top)})">`,
+      formatText({ x: MARGIN, y: HEAD - 2, anchor: "start", text: title }, look.ink, ` font-weight="600"`), ...made[n].body, "</g>"];
+  });
+  return {
+    width: widths.reduce((sum, width) => sum + width, 0), height: top + tall, body,
+    notes: [...new Set(made.flatMap(({ notes }) => notes))],
+  };
+}
+
 /**
  * A whole figure.
  * @param {Figure} figure
@@ -176,8 +187,7 @@ function formatRaster({ href, width, height, texts }, look) {
  * @returns {{svg: string, width: number, height: number}}
  */
 export function formatSvg(figure, { title, provenance }, look) {
-  const made = figure.type === "lines" ? formatLines(figure, look)
-    : figure.type === "matrix" ? formatMatrix(figure, look) : formatRaster(figure, look);
+  const made = figure.type === "sheet" ? formatSheet(figure, look) : formatPart(figure, look, 0);
   const width = Math.ceil(Math.max(480, made.width, title.length * 7.8 + 2 * MARGIN));
   const below = [...made.notes.filter(Boolean), ...provenance];
   const height = Math.ceil(made.height + 16 + below.length * 15 + MARGIN);

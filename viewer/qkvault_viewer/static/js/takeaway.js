@@ -16,6 +16,8 @@ import { plainText } from "./tokens.js";
 const PNG_SCALE = 2;
 /** Numbers that an exported page lists when a token is pointed at. */
 const MOST_NUMBERS = 20000;
+/** Rows of the table under a picture that cannot be pointed at. */
+const MOST_ROWS = 2000;
 
 /** @returns {import("./svgfigure.js").Look} */
 function makeLook() {
@@ -26,6 +28,7 @@ function makeLook() {
 /** @param {Context} context @returns {import("./svgfigure.js").Caption} */
 export function captionOf({ state, vault, example, stack, layer, head, heads, reading }) {
   const which = state.view === "model" && !state.enlarged ? `all ${stack.layers.length} layers and ${stack.heads} heads`
+    : state.view === "compare" ? `layer ${layer}, ${heads.length > 1 ? "mean of heads" : "head"} ${heads.join(", ")}, compared`
     : state.view === "heads" ? `layer ${layer}, head${heads.length > 1 ? "s" : ""} ${heads.join(", ")}` : `layer ${layer}, head ${head}`;
   const how = [
     state.filter !== "all" ? `only ${state.filter[0].toUpperCase()} to ${state.filter[1].toUpperCase()}` : "",
@@ -77,18 +80,32 @@ async function paintPng(svg, width, height) {
 /**
  * What an exported page lists: the drawn weights themselves.
  * @param {Figure} figure
- * @returns {{queries: string[], keys: string[], weights: [number, number, number, number][]}}
+ * @returns {import("./offline.js").Listed[]} one per part
  */
 export function listNumbers(figure) {
-  if (figure.type === "raster") return { queries: [], keys: [], weights: [] };
+  if (figure.type === "sheet") return figure.parts.flatMap((part) => listNumbers(part.figure));
+  if (figure.type === "raster") return [{ queries: [], keys: [], weights: [] }];
+  const [queries, keys] = [figure.queries, figure.keys].map((labels) => labels.map(({ text }) => text));
+  if (figure.type === "signed") {
+    const all = [...figure.values].map((value, at) => /** @type {[string, number, number, number]} */ (
+      [figure.name, Math.floor(at / keys.length), at % keys.length, Number(value.toFixed(5))]));
+    const weights = all.filter(([, , , value]) => value).sort((a, b) => Math.abs(b[3]) - Math.abs(a[3])).slice(0, MOST_NUMBERS);
+    return [{ queries, keys, weights }];
+  }
   const { maps, rows, columns } = figure;
   const { edges } = strongestEdges(figure, MOST_NUMBERS);
-  return {
-    queries: figure.queries.map(({ text }) => text),
-    keys: figure.keys.map(({ text }) => text),
+  return [{
+    queries, keys,
     weights: edges.map(({ map, row, column, weight }) =>
-      [Number(maps[map].name), rows[row], columns[column], Number(weight.toFixed(5))]),
-  };
+      [`head ${maps[map].name}`, rows[row], columns[column], Number(weight.toFixed(5))]),
+  }];
+}
+
+/** Numbers under a picture; null where there are too many, or none. @param {Figure} figure @param {Source} source @param {Context} context */
+async function tableOf(figure, source, context) {
+  if (figure.type !== "raster") return null;
+  const numbers = await source.numbers(context).catch(() => null);
+  return numbers && numbers.rows.length <= MOST_ROWS ? numbers : null;
 }
 
 export class TakeAway {
@@ -187,7 +204,7 @@ export class TakeAway {
       const { svg, width, height } = formatSvg(figure, caption, look);
       if (kind === "svg") save(new Blob([svg], { type: "image/svg+xml" }), `${name}.svg`);
       else if (kind === "png") save(await paintPng(svg, width, height), `${name}.png`);
-      else save(new Blob([formatHtml(svg, caption.title, listNumbers(figure), look)], { type: "text/html" }), `${name}.html`);
+      else save(new Blob([formatHtml(svg, caption.title, listNumbers(figure), await tableOf(figure, source, context), look)], { type: "text/html" }), `${name}.html`);
     }
     this.status.textContent = "Saved.";
     this.page.say(`${kind.toUpperCase()} saved`);

@@ -2,10 +2,11 @@
 
 import { el, isDark } from "./dom.js";
 import { paintMatrix } from "./matrix.js";
-import { contrastFor, ramp } from "./scale.js";
+import { contrastFor, ramp, signedColour } from "./scale.js";
 import { isPlain } from "./reading.js";
 import { loadNumbers } from "./numbers.js";
 import { MOST_CELLS } from "./svgfigure.js";
+import { plainText } from "./tokens.js";
 import { WEIGHT_OF_CODE } from "./wire.js";
 
 /**
@@ -15,6 +16,7 @@ import { WEIGHT_OF_CODE } from "./wire.js";
  * @typedef {import("./linelayer.js").Drawing} Drawing
  * @typedef {import("./takeaway.js").Numbers} Numbers
  * @typedef {import("./api.js").Api} Api
+ * @typedef {import("./differencepanel.js").Difference} Difference
  */
 
 const MOST_ROWS = 2_000_000;
@@ -146,3 +148,59 @@ export function thumbnailNumbers({ stack }, codes, [down, across]) {
   return { names: ["layer", "head", "query_bin", "key_bin", "weight_8bit"], rows };
 }
 
+
+/**
+ * Examples side by side, and under each what changed from the first.
+ * @param {{letter: string, context: Context, drawing: Drawing}[]} shown
+ * @param {Difference[]} differences
+ * @param {(difference: Difference, step: import("./align.js").Step, axis: "queries" | "keys") => string} label
+ * @returns {import("./svgfigure.js").SheetFigure}
+ */
+export function comparisonFigure(shown, differences, label) {
+  const dark = isDark();
+  const [plus, minus] = [signedColour(1, 1, dark).rgb, signedColour(-1, 1, dark).rgb];
+  const examples = shown.map(({ letter, context, drawing }, column) => ({
+    column,
+    title: plainText(`${letter} · ${context.vault.title} · ${context.example.id.slice(0, 40)}`),
+    figure: { .../** @type {import("./svgfigure.js").LinesFigure} */ (linesFigure(context, drawing, context.heads)), narrow: true },
+  }));
+  const changes = differences.map((one) => {
+    const texts = (/** @type {import("./align.js").Step[]} */ steps, /** @type {"queries" | "keys"} */ axis) =>
+      steps.map((step) => ({ text: label(one, step, axis) }));
+    return {
+      column: shown.findIndex(({ letter }) => letter === one.name),
+      title: `${one.name} − A`,
+      figure: /** @type {import("./svgsigned.js").SignedFigure} */ ({
+        type: "signed", values: one.values, queries: texts(one.rows, "queries"), keys: texts(one.columns, "keys"),
+        largest: one.largest, plus, minus, name: `${one.name} − A`,
+      }),
+    };
+  });
+  return { type: "sheet", parts: [...examples, ...changes] };
+}
+
+/**
+ * Every cell of the differences: the weights of either, as stored, the mean of the heads that are on.
+ * @param {Context} context of A
+ * @param {Difference[]} differences
+ * @returns {Numbers}
+ */
+export function changeNumbers({ layer, heads }, differences) {
+  /** @type {(string | number)[][]} */
+  const lines = [];
+  for (const { name, rows, columns, values, a, b, contextA, contextB } of differences) {
+    const at = (/** @type {import("./difference.js").Weights} */ weights, /** @type {number | null} */ query, /** @type {number | null} */ key) =>
+      (query === null || key === null ? "" : weights.values[query * weights.keys + key]);
+    const of = (/** @type {import("./tokens.js").Label[]} */ labels, /** @type {number | null} */ token) =>
+      (token === null ? ["", ""] : [token, labels[token].text]);
+    rows.forEach((query, row) => columns.forEach((key, column) => lines.push([
+      name, layer, heads.join(" "),
+      ...of(contextA.queries.labels, query.a), ...of(contextA.keys.labels, key.a),
+      ...of(contextB.queries.labels, query.b), ...of(contextB.keys.labels, key.b),
+      at(a, query.a, key.a), at(b, query.b, key.b),
+      Number.isNaN(values[row * columns.length + column]) ? "" : values[row * columns.length + column],
+    ])));
+  }
+  const sides = ["a", "b"].flatMap((side) => ["query", "query_token", "key", "key_token"].map((name) => `${name}_${side}`));
+  return { names: ["compared", "layer", "heads", ...sides, "weight_a", "weight_b", "change"], rows: lines };
+}

@@ -147,14 +147,16 @@ export function isolate(text) {
 }
 
 /**
- * Fill an element with a label's pieces, as text.
+ * Fill an element with a label's pieces, as text, read in the direction that is its own.
  * @param {HTMLElement} element
  * @param {Label} label
  */
 export function fillLabel(element, label) {
-  element.replaceChildren(...label.pieces.map((piece) => {
+  const whole = document.createElement("bdi");
+  whole.append(...label.pieces.map((piece) => {
     const part = document.createElement(piece.mark ? "i" : "span");
     part.textContent = piece.text;
     return part;
   }));
+  element.replaceChildren(whole);
 }

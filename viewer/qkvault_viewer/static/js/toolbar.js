@@ -17,7 +17,11 @@ import { css, headColour } from "./scale.js";
  *   allHeads: () => void}} Acts
  */
 
-const STACK_TITLES = { encoder: "Encoder", decoder: "Decoder", cross: "Cross" };
+const STACKS = [
+  { value: "encoder", title: "Encoder" },
+  { value: "decoder", title: "Decoder" },
+  { value: "cross", title: "Cross" },
+];
 
 /**
  * A menu with a step to either side.
@@ -62,8 +66,9 @@ function makeChoice(title, options, choose) {
   const element = el("div", { class: "choice", role: "group", "aria-label": title }, ...buttons);
   return {
     element,
-    /** @param {string} value */
-    press(value) {
+    /** @param {string} value @param {readonly string[]} [offered] all, if not given */
+    press(value, offered) {
+      for (const button of buttons) button.hidden = offered !== undefined && !offered.includes(button.dataset.value ?? "");
       for (const button of buttons) button.setAttribute("aria-pressed", String(button.dataset.value === value));
     },
   };
@@ -72,7 +77,7 @@ function makeChoice(title, options, choose) {
 const SPECIALS = [
   { value: "show", title: "Shown" },
   { value: "hide", title: "Hidden" },
-  { value: "renormalise", title: "Hidden, renormalised" },
+  { value: "renormalise", title: "Renormalised" },
 ];
 
 const DIMENSIONS = [
@@ -107,9 +112,13 @@ function makeMass(choose) {
   };
 }
 
-/** A menu without steps. @param {string} title @param {readonly {value: string, title: string}[]} options @param {(value: string) => void} choose */
-function makeSelect(title, options, choose) {
-  const select = el("select", { "aria-label": title }, ...options.map((option) => el("option", { value: option.value, text: option.title })));
+/**
+ * A menu without steps.
+ * @param {string} title @param {readonly {value: string, title: string}[]} options
+ * @param {(value: string) => void} choose @param {string} [about] said in full
+ */
+function makeSelect(title, options, choose, about = title) {
+  const select = el("select", { "aria-label": about.split(":")[0], title: about }, ...options.map((option) => el("option", { value: option.value, text: option.title })));
   select.addEventListener("change", () => choose(select.value));
   return { element: el("div", { class: "menu" }, el("span", { class: "menu-title", text: title }), select), select };
 }
@@ -118,7 +127,7 @@ export class Toolbar {
   /** @param {HTMLElement} root @param {Acts} acts */
   constructor(root, acts) {
     this.acts = acts;
-    this.stack = makeMenu("Stack", acts.setStack);
+    this.stack = makeChoice("Stack", STACKS, acts.setStack);
     this.layer = makeMenu("Layer", (value) => acts.setLayer(Number(value)));
     this.head = makeMenu("Head", (value) => acts.setHead(Number(value)));
     this.filter = makeChoice("Sentence filter", FILTERS.map(({ name, title }) => ({ value: name, title })), acts.setFilter);
@@ -131,7 +140,7 @@ export class Toolbar {
     this.every = el("button", { class: "every", type: "button", text: "All", title: "Show all heads (a)", onclick: () => acts.allHeads() });
     this.headsRow = el("div", { class: "menu heads-menu" }, el("span", { class: "menu-title", text: "Heads" }), this.patches, this.every);
     this.mass = makeMass(acts.setMass);
-    this.special = makeSelect("Special tokens", SPECIALS, acts.setSpecial);
+    this.special = makeSelect("Special", SPECIALS, acts.setSpecial, "Special tokens: shown, hidden, or hidden and the other weights made to sum to one");
     this.words = makeChoice("Units", [{ value: "0", title: "Tokens" }, { value: "1", title: "Words" }],
       (value) => acts.setWords(value === "1"));
     this.root = root;
@@ -146,7 +155,7 @@ export class Toolbar {
     const { view } = state;
     this.root.hidden = false;
     this.stack.element.hidden = vault.stacks.length < 2;
-    this.stack.fill(vault.stacks.map(({ name }) => ({ value: name, title: STACK_TITLES[name] ?? name })), stack.name);
+    this.stack.press(stack.name, vault.stacks.map(({ name }) => name));
     this.layer.element.hidden = view === "model";
     this.layer.fill(stack.layers.map((layer) => ({ value: String(layer), title: String(layer) })), String(context.layer));
     this.head.element.hidden = view !== "neuron";

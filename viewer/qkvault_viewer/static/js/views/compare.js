@@ -1,10 +1,12 @@
 /** The comparison: heads of one layer for several examples side by side, and what changed from A. */
 
+import { PAD } from "../columns.js";
 import { makeVerdict, nameLabel } from "../corpus.js";
 import { ComparePane } from "../comparepane.js";
 import { DifferencePanel } from "../differencepanel.js";
 import { findExtremes, subtract } from "../difference.js";
 import { el } from "../dom.js";
+import { changeNumbers, comparisonFigure, weightNumbers } from "../taken.js";
 import { plainText } from "../tokens.js";
 
 /**
@@ -17,6 +19,8 @@ import { plainText } from "../tokens.js";
  */
 
 const LETTERS = "ABCDEFGHIJ";
+const HEAD = 36;
+const LEAST_ROW = 14.5;
 
 /** Tokens that stand where another example has another one. @param {Side[]} sides @param {"a" | "b"} end */
 function findReplaced(sides, end) {
@@ -44,6 +48,8 @@ export class CompareView {
     this.panels = [];
     /** @type {Side[]} */
     this.sides = [];
+    /** @type {(import("../differencepanel.js").Difference | null)[]} of each side, null where there is none */
+    this.differences = [];
     /** @type {Focus | null} in tokens of A */
     this.hovered = null;
     this.key = "";
@@ -59,6 +65,8 @@ export class CompareView {
     const sides = await this.comparison.sides(context, signal);
     this.sides = sides;
     this.build(sides.length);
+    const tallest = Math.max(...[context, ...sides.map((side) => side.context)].map((one) => Math.max(one?.rows.length ?? 0, one?.columns.length ?? 0)));
+    this.grid.style.setProperty("--tall", `${HEAD + 2 * PAD + tallest * LEAST_ROW}px`);
     this.fillBar(context, sides);
     // With one other, A's tokens without a partner are hatched as well.
     const alone = sides.length === 1 ? sides[0].alignment : null;
@@ -108,9 +116,10 @@ export class CompareView {
     }));
     signal.throwIfAborted();
     const largest = Math.max(1e-6, ...ready.map((one) => (one ? findExtremes(one.values).largest : 0)));
-    ready.forEach((one, n) => {
+    this.differences = ready.map((one, n) => one && { ...one, largest, name: LETTERS[n + 1] });
+    this.differences.forEach((one, n) => {
       const name = LETTERS[n + 1];
-      if (one) this.panels[n].show({ ...one, largest, name });
+      if (one) this.panels[n].show(one);
       else this.panels[n].refuse(name, this.sides[n].unlike ?? (this.sides[n].trouble || "One of them could not be read"));
     });
   }
@@ -121,10 +130,8 @@ export class CompareView {
     const which = heads.length === stack.heads ? `mean of all ${stack.heads} heads`
       : heads.length > 1 ? `mean of heads ${heads.join(", ")}` : `head ${heads[0]}`;
     const ways = [
-      el("button", { type: "button", text: "＋ next", title: "Pin the next example of the list", onclick: () => this.acts.pinNeighbour(1) }),
-      ...this.acts.otherStores().map(({ name, title }) => el("button", {
-        type: "button", text: `＋ same in ${plainText(title)}`, title: "Pin the example of the same id in another vault", onclick: () => this.acts.pinTwin(name),
-      })),
+      el("button", { type: "button", text: "+ Next example", title: "Pin the next example of the list", onclick: () => this.acts.pinNeighbour(1) }),
+      ...this.makeTwins(),
     ];
     const about = sides.length
       ? el("p", { class: "compare-about", text: `Difference: layer ${layer}, ${which}` })
@@ -135,6 +142,24 @@ export class CompareView {
     [context, ...sides.map((side) => side.context)].forEach((one, n) => {
       this.panes[n].head.replaceChildren(...this.makeHead(LETTERS[n], one, n ? sides[n - 1].pin : null, context));
     });
+  }
+
+  /** Ways to the example of the same id in another vault: a button for one vault, a menu for several. */
+  makeTwins() {
+    const stores = this.acts.otherStores();
+    const about = "Pin the example of the same id in another vault";
+    if (stores.length < 2) {
+      return stores.map(({ name, title }) => el("button", {
+        type: "button", text: `+ Same in ${plainText(title)}`, title: about, onclick: () => this.acts.pinTwin(name),
+      }));
+    }
+    const select = el("select", { "aria-label": about, title: about }, el("option", { value: "", text: "+ Same in …" }),
+      ...stores.map(({ name, title }) => el("option", { value: name, text: plainText(title) })));
+    select.addEventListener("change", () => {
+      this.acts.pinTwin(select.value);
+      select.value = "";
+    });
+    return [select];
   }
 
   /** @param {string} letter @param {Context | null} context @param {string | null} pin @param {Context} first */
@@ -188,5 +213,21 @@ export class CompareView {
       pane.focus(map(focus), map(locked));
     });
     for (const panel of this.panels) panel.focus(locked ?? focus);
+  }
+
+  /** @param {Context} context @returns {import("../svgfigure.js").Figure} */
+  figure(context) {
+    const contexts = [context, ...this.sides.map((side) => side.context)];
+    const shown = contexts.flatMap((one, n) => {
+      const { drawing } = this.panes[n].layer;
+      return one && drawing && this.panes[n].shown ? [{ letter: LETTERS[n], context: one, drawing }] : [];
+    });
+    return comparisonFigure(shown, this.differences.filter((one) => one !== null), (one, step, axis) => this.panels[this.differences.indexOf(one)].label(step, axis));
+  }
+
+  /** @param {Context} context */
+  async numbers(context) {
+    const found = this.differences.filter((one) => one !== null);
+    return found.length ? changeNumbers(context, found) : weightNumbers(this.api, context, context.heads);
   }
 }

@@ -92,7 +92,7 @@ export class ModelView {
     const { layers, heads } = { layers: context.stack.layers.length, heads: context.stack.heads };
     const width = (this.root.clientWidth - AXIS - 12) / heads;
     const height = (this.root.clientHeight - 28 - AXIS) / layers;
-    const pitch = Math.max(10, Math.min(132, Math.floor(Math.min(width, height))));
+    const pitch = Math.max(10, Math.min(210, Math.floor(Math.min(width, height))));
     const gap = pitch >= 40 ? 5 : pitch >= 20 ? 3 : 1;
     const stretch = drawnAs(context) === "lines" ? 1.45 : 1;
     const down = Math.max(pitch, Math.floor(Math.min(height, pitch * stretch)));

@@ -35,7 +35,7 @@ export class NeuronView {
     this.layer = new LineLayer(this.columns);
     this.opened = new NeuronColumns(this.columns, root);
     this.note = el("p", { class: "neuron-note" });
-    root.append(this.note, this.opened.heading, this.columns.element, this.opened.sum, this.opened.tip);
+    root.append(this.note, this.opened.heading, this.columns.element, this.opened.foot.element, this.opened.tip);
     /** @type {Focus | null} */
     this.focused = null;
   }
@@ -78,7 +78,7 @@ export class NeuronView {
       terms: termsOf(stack.score, context.depth, head),
     };
     this.root.classList.toggle("is-expanded", state.expanded);
-    this.opened.sum.hidden = !state.expanded;
+    this.opened.foot.element.hidden = !state.expanded;
     this.showNote(context, kept);
     this.lay(context);
     if (state.expanded) this.opened.show(context, this.vectors);
@@ -181,14 +181,14 @@ export class NeuronView {
       if (!("attention" in context.vault.arrays)) throw new Error("Choose a token first: the vault keeps no attention.");
       return weightNumbers(this.api, context, [context.head]);
     }
-    const { token, scaled, scores, weights } = selected;
+    const { token, scaled, capped, added, scores, weights } = selected;
     const of = (/** @type {ArrayLike<number> | null | undefined} */ values, /** @type {number} */ key) =>
       (values && !Number.isNaN(values[key]) ? values[key] : "");
     return {
-      names: ["layer", "head", "query", "query_token", "key", "key_token", "scaled_product", "score", "softmax", "contribution_norm"],
+      names: ["layer", "head", "query", "query_token", "key", "key_token", "scaled_product", "capped", "bias", "score", "softmax", "contribution_norm"],
       rows: context.columns.map((key) => [
         context.layer, context.head, token, context.queries.labels[token].text, key, context.keys.labels[key].text,
-        of(scaled, key), of(scores, key), of(weights, key), of(contribution?.norms, key),
+        of(scaled, key), of(capped, key), of(added, key), of(scores, key), of(weights, key), of(contribution?.norms, key),
       ]),
     };
   }
