@@ -27,8 +27,9 @@ def render() -> str:
         "## Exit codes",
         "",
         "0 done; 2 the input cannot be used; 3 the vault is damaged, unfinished or not a vault;",
-        "4 the machine ran out of something (disk, memory, an extra missing); 130 interrupted:",
-        "run the same command again to go on.",
+        "4 the machine ran out of something (disk, memory, workers, an extra missing), or others",
+        "hold units still; 130 interrupted; 143 stopped by SIGTERM, as schedulers send before they",
+        "take a machine away. After 4, 130 and 143 run the same command again to go on.",
     ]
     return "\n".join(parts) + "\n"
 

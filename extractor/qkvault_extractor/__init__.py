@@ -8,8 +8,21 @@ Importing this package loads neither torch nor transformers; :func:`extract` doe
 
 from __future__ import annotations
 
-from .extract import extract
-from .options import ExtractOptions, ExtractReport, Progress
+from .extract import extract, plan
+from .options import ExtractOptions, ExtractReport, PlanReport, Progress
 from .repair import RepairReport, repair
+from .running import Part, RunReport, run_vault
 
-__all__ = ["ExtractOptions", "ExtractReport", "Progress", "RepairReport", "extract", "repair"]
+__all__ = [
+    "ExtractOptions",
+    "ExtractReport",
+    "Part",
+    "PlanReport",
+    "Progress",
+    "RepairReport",
+    "RunReport",
+    "extract",
+    "plan",
+    "repair",
+    "run_vault",
+]

@@ -8,29 +8,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
 from qkvault_extractor.identity import identify_model, tokenizer_hash
 from qkvault_extractor.inputs import load_inputs
-from qkvault_extractor.job import check_out, run_job
+from qkvault_extractor.job import check_out, plan_job, run_job
 from qkvault_extractor.limits import model_limit_of
 from qkvault_extractor.tokens import encode_rows
 
 if TYPE_CHECKING:
     from qkvault import Json, Record
     from qkvault_extractor.model import LoadedModel
-    from qkvault_extractor.options import ExtractOptions, ExtractReport, Progress
+    from qkvault_extractor.options import ExtractOptions, ExtractReport, PlanReport, Progress
     from qkvault_extractor.rows import Inputs, Reject
 
 
 def extract(
-    options: ExtractOptions, progress: Callable[[Progress], None] | None = None
+    options: ExtractOptions,
+    progress: Callable[[Progress], None] | None = None,
+    *,
+    executor: Executor | None = None,
+    window: int = 8,
 ) -> ExtractReport:
     """Extract a data set into a vault, or go on with one that was begun.
 
     Args:
         options: what to extract.
         progress: called now and then, from this thread.
+        executor: who runs the units; as in :func:`qkvault_extractor.run_vault`.
+        window: most units that it is given at a time.
 
     Returns:
         What came of it.
@@ -45,7 +52,27 @@ def extract(
     start = time.perf_counter()
     check_out(options.out)
     source = _TextSource(options, _load_inputs(options))
-    return run_job(source, options.out, options, progress, start)
+    return run_job(source, options.out, options, progress, start, executor, window)
+
+
+def plan(options: ExtractOptions) -> PlanReport:
+    """Freeze a data set and an extraction's identity into a vault, and run nothing.
+
+    :func:`qkvault_extractor.run_vault` needs no more than the vault and the model then.
+
+    Args:
+        options: what to extract. ``batch_tokens`` and the kind of ``device`` are part of the plan:
+            where neither is said to it later, a run makes the batches that are planned here.
+
+    Returns:
+        What is to be run.
+
+    Raises:
+        InputError: as :func:`extract`; nothing has been written.
+        PlanMismatch: the folder holds a vault made from something else; names what differs.
+    """
+    check_out(options.out)
+    return plan_job(_TextSource(options, _load_inputs(options)), options.out, options)
 
 
 def _load_inputs(options: ExtractOptions) -> Inputs:

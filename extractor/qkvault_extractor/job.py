@@ -10,14 +10,16 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import qkvault
-from qkvault import AttentionSource, InputError, Json, ResourceError, VaultSpec, VaultState
+from qkvault import AttentionSource, InputError, Json, VaultSpec, VaultState
 from qkvault_extractor.batches import default_budget
-from qkvault_extractor.options import ExtractReport, Progress, RunOptions
-from qkvault_extractor.ready import batch_budget, probe_for, refuse_other_attention
+from qkvault_extractor.options import ExtractReport, PlanReport, Progress, RunOptions
+from qkvault_extractor.ready import probe_for, refuse_other_attention
+from qkvault_extractor.running import run_vault
 from qkvault_extractor.ways import TILED, WAYS
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ def run_job(
     options: RunOptions,
     progress: Callable[[Progress], None] | None,
     start: float,
+    executor: Executor | None = None,
+    window: int = 8,
 ) -> ExtractReport:
     """Make the vault of a source, or go on with it.
 
@@ -58,18 +62,32 @@ def run_job(
         options: what to keep, and how to run.
         progress: called now and then, from this thread.
         start: when the extraction began, by ``time.perf_counter``.
+        executor: who runs the units; as in :func:`qkvault_extractor.run_vault`.
+        window: most units that it is given at a time.
 
     Raises:
         As :func:`qkvault_extractor.extract`.
     """
     job = _Job(source, out, options)
-    state = qkvault.vault_state(out)
-    if state in ("absent", "empty"):
-        job.plan()
-    else:
-        job.go_on()
-    written = 0 if state == "complete" else job.run(progress)
-    return job.report(state == "complete", written, time.perf_counter() - start)
+    complete = job.plan_or_go_on() == "complete"
+    written = 0 if complete else job.run(executor, window, progress)
+    return job.report(complete, written, time.perf_counter() - start)
+
+
+def plan_job(source: Source, out: Path, options: RunOptions) -> PlanReport:
+    """Plan the vault of a source, or make sure that the one that is there is of that plan.
+
+    Args:
+        source: data and model.
+        out: the vault's folder, as :func:`check_out` let it pass.
+        options: what to keep, and how to run.
+
+    Raises:
+        As :func:`qkvault_extractor.plan`.
+    """
+    state = _Job(source, out, options).plan_or_go_on()
+    found = qkvault.status(out)
+    return PlanReport(state not in ("absent", "empty"), found.examples, found.units, found.done)
 
 
 def check_out(out: Path) -> VaultState:
@@ -106,7 +124,16 @@ class _Job:
             "precision": options.precision,
         }
 
-    def plan(self) -> None:
+    def plan_or_go_on(self) -> VaultState:
+        """Make the vault ready to be run; returns what stood there before."""
+        state = qkvault.vault_state(self._out)
+        if state in ("absent", "empty"):
+            self._plan()
+        else:
+            self._writer = qkvault.resume(self._out, self._identity)
+        return state
+
+    def _plan(self) -> None:
         """Make records, load and check the model, then freeze the plan: the first thing written."""
         options = self._options
         records, rejects = self._source.make_records()
@@ -130,27 +157,36 @@ class _Job:
     def _sees_attention(self) -> bool:
         return "attention" in self._options.arrays or self._attention == "derived"
 
-    def go_on(self) -> None:
-        """Open the vault that is there, if it is of the same identity."""
-        self._writer = qkvault.resume(self._out, self._identity)
-
-    def run(self, progress: Callable[[Progress], None] | None) -> int:
+    def run(
+        self,
+        executor: Executor | None,
+        window: int,
+        progress: Callable[[Progress], None] | None,
+    ) -> int:
         """Run what is pending and finish the vault; returns the bytes written."""
-        from qkvault_extractor.run import run_units
-
-        writer = self._open_writer()
-        if self._loaded is None or self._probe is None:
-            self._loaded, self._probe = self._load(writer.records(writer.units[-1]))
-            refuse_other_attention(writer.path, writer.spec, self._loaded, self._probe)
-        with writer:
-            written = run_units(writer, self._loaded, self._probe, self._budget(), progress)
-            if left := len(writer.pending()):
-                raise ResourceError(
-                    f"{writer.path}: {left} units are being written by another process; "
-                    "run again when it is done"
-                )
-            writer.finish()
-        return written
+        options, writer = self._options, self._writer
+        assert writer is not None, "plan_or_go_on() comes first"
+        ready = None
+        if executor is None:
+            if self._loaded is None or self._probe is None:
+                self._loaded, self._probe = self._load(writer.records(writer.units[-1]))
+                refuse_other_attention(writer.path, writer.spec, self._loaded, self._probe)
+            ready = self._loaded, self._probe
+        self._loaded = self._probe = None  # where workers load it, this process needs it no more
+        writer.close()
+        location = self._source.tell().get("location")
+        done = run_vault(
+            writer.path,
+            executor,
+            window=window,
+            model=None if location is None else str(location),
+            device=options.device,
+            batch_tokens=options.batch_tokens,
+            patience_s=0,
+            progress=progress,
+            ready=ready,
+        )
+        return done.bytes
 
     def report(self, already_complete: bool, written: int, seconds: float) -> ExtractReport:
         """Sum up a finished vault."""
@@ -164,15 +200,6 @@ class _Job:
         found = probe_for(loaded, records, self._attention, self._options.precision)
         self._loaded, self._probe = loaded, found
         return loaded, found
-
-    def _open_writer(self) -> VaultWriter:
-        assert self._writer is not None, "plan() or go_on() comes first"
-        return self._writer
-
-    def _budget(self) -> int:
-        assert self._loaded is not None
-        begun = self._open_writer().spec.provenance
-        return batch_budget(begun, self._loaded.device.type, self._options.batch_tokens)
 
     def _tell_run(self, loaded: LoadedModel, probe: Probe) -> dict[str, Json]:
         import torch

@@ -132,6 +132,7 @@ class Progress:
         examples_per_s: examples through the model per second.
         bytes_per_s: bytes written per second, after compression.
         eta_s: seconds left, estimated from the cost of the remaining lengths; None if unknown.
+        bytes: written by this run, after compression.
     """
 
     done: int
@@ -139,6 +140,24 @@ class Progress:
     examples_per_s: float
     bytes_per_s: float
     eta_s: float | None
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """What a plan comes to.
+
+    Attributes:
+        already_planned: the vault was there, made from the same; nothing was written.
+        examples: examples of the vault.
+        units: pieces of work that they are divided into.
+        done: those of them that are finished.
+    """
+
+    already_planned: bool
+    examples: int
+    units: int
+    done: int
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from qkvault import PlanMismatch
+from qkvault import METRICS, InputError, PlanMismatch
 from qkvault_extractor.batches import default_budget
+from qkvault_extractor.identity import identify_model, tokenizer_hash
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
+
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
     from qkvault import AttentionSource, Json, Precision, Record, VaultSpec
     from qkvault_extractor.model import LoadedModel
@@ -52,6 +55,77 @@ def refuse_other_attention(path: Path, spec: VaultSpec, loaded: LoadedModel, fou
         raise PlanMismatch(
             f"{path} was begun with attention of another shape than model {loaded.name} has here; "
             f"use the versions it was begun with: transformers {version}"
+        )
+
+
+def ready_for(
+    path: Path, spec: VaultSpec, records: Sequence[Record], model: str | None, device: str
+) -> tuple[LoadedModel, Probe]:
+    """Load the model that a vault was planned for; nothing is loaded before it is known to be.
+
+    Args:
+        path: the vault.
+        spec: what it keeps.
+        records: examples of it, the longest among them.
+        model: local folder or Hub name; where None, the folder that the vault says.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps`` or ``auto``.
+
+    Raises:
+        InputError: there is no model where the vault says, or it cannot be used.
+        PlanMismatch: it is another model, or this release keeps something else of it.
+        ResourceError: no such device, or not enough memory.
+    """
+    from qkvault_extractor.model import load_config, load_model, load_tokenizer
+
+    name = model or find_model(path, spec)
+    config, tokenizer = load_config(name), load_tokenizer(name)
+    _refuse_other_model(path, spec, name, config, tokenizer)
+    loaded = load_model(name, config, tokenizer, device)
+    learnt = probe_for(loaded, records, spec.attention, spec.precision)
+    refuse_other_attention(path, spec, loaded, learnt)
+    measured = spec.attention == "derived" or "attention" in spec.arrays
+    if loaded.logits != spec.logits or spec.metrics not in ((), METRICS[: 99 * measured]):
+        raise PlanMismatch(
+            f"{path} keeps other outputs or metrics than this release would write; "
+            f"use qkvault {spec.provenance.get('qkvault')!r:.40}"
+        )
+    return loaded, learnt
+
+
+def find_model(path: Path, spec: VaultSpec) -> str:
+    """Where the model lay, if it still does: a folder. A Hub name out of a vault is not followed,
+    for the vault may be anybody's.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    told = spec.provenance.get("location")
+    if isinstance(told, str) and Path(told).is_dir():
+        return told
+    place = f"it was at {told!r:.200}; " if isinstance(told, str) else ""
+    raise InputError(
+        f"{path} has units to run, which takes the model that it was made with: {place}"
+        "say with --model where it is"
+    )
+
+
+def _refuse_other_model(
+    path: Path,
+    spec: VaultSpec,
+    name: str,
+    config: PreTrainedConfig,
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    found = {"model": identify_model(name, config), "tokenizer": tokenizer_hash(tokenizer)}
+    differing = [
+        f"{key} ({value:.80}, not {str(spec.identity.get(key)):.80})"
+        for key, value in found.items()
+        if spec.identity.get(key) != value
+    ]
+    if differing:
+        raise PlanMismatch(
+            f"{path} was not made with {name}; it differs in {'; '.join(differing)}: "
+            "give the model that it was made with"
         )
 
 

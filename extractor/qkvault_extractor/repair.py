@@ -9,15 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import qkvault
-from qkvault import Damage, InputError, PlanMismatch, ResourceError
-from qkvault_extractor.identity import identify_model, tokenizer_hash
-from qkvault_extractor.ready import batch_budget, probe_for, refuse_other_attention
+from qkvault import Damage, ResourceError
+from qkvault_extractor.ready import batch_budget, ready_for
 
 if TYPE_CHECKING:
     from qkvault import Diagnosis
-    from qkvault_extractor.model import LoadedModel
     from qkvault_extractor.options import Progress
-    from qkvault_extractor.probe import Probe
 
 
 @dataclass(frozen=True)
@@ -132,7 +129,9 @@ def _redo(
     from qkvault_extractor.run import run_units
 
     before, written = diagnosis.digest, 0
-    ready = _make_ready(diagnosis, model, device) if diagnosis.units else None
+    ready = None
+    if diagnosis.units:
+        ready = ready_for(diagnosis.path, diagnosis.spec, [diagnosis.longest()], model, device)
     with diagnosis.withdraw() as writer:
         units = writer.pending()
         if ready is not None:
@@ -148,46 +147,3 @@ def _redo(
     same = None if before is None else digest == before
     examples = sum(len(unit.examples) for unit in units)
     return _Done(len(units), examples, same, written)
-
-
-def _make_ready(diagnosis: Diagnosis, model: str | None, device: str) -> tuple[LoadedModel, Probe]:
-    """Load the model that the vault was made with; nothing is written before it is known to be."""
-    from qkvault_extractor.model import load_config, load_model, load_tokenizer
-
-    spec = diagnosis.spec
-    name = model or _find_model(diagnosis)
-    config, tokenizer = load_config(name), load_tokenizer(name)
-    found = {"model": identify_model(name, config), "tokenizer": tokenizer_hash(tokenizer)}
-    differing = [
-        f"{key} ({value:.80}, not {str(spec.identity.get(key)):.80})"
-        for key, value in found.items()
-        if spec.identity.get(key) != value
-    ]
-    if differing:
-        raise PlanMismatch(
-            f"{diagnosis.path} was not made with {name}; it differs in {'; '.join(differing)}: "
-            "give the model that it was made with"
-        )
-    loaded = load_model(name, config, tokenizer, device)
-    learnt = probe_for(loaded, [diagnosis.longest()], spec.attention, spec.precision)
-    refuse_other_attention(diagnosis.path, spec, loaded, learnt)
-    measured = spec.attention == "derived" or "attention" in spec.arrays
-    if loaded.logits != spec.logits or spec.metrics not in ((), qkvault.METRICS[: 99 * measured]):
-        raise PlanMismatch(
-            f"{diagnosis.path} keeps other outputs or metrics than this release would write; "
-            f"use qkvault {spec.provenance.get('qkvault')!r:.40}"
-        )
-    return loaded, learnt
-
-
-def _find_model(diagnosis: Diagnosis) -> str:
-    """Where the model lay, if it still does: a folder. A Hub name out of a vault is not followed,
-    for the vault may be anybody's."""
-    told = diagnosis.spec.provenance.get("location")
-    if isinstance(told, str) and Path(told).is_dir():
-        return told
-    place = f"it was at {told!r:.200}; " if isinstance(told, str) else ""
-    raise InputError(
-        f"{diagnosis.path} has {len(diagnosis.units)} damaged units; to run them again takes the "
-        f"model that it was made with: {place}say with --model where it is"
-    )

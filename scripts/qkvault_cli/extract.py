@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .progress import Meter, format_bytes, format_seconds
+from .progress import RunLog, format_bytes, format_seconds
 
 if TYPE_CHECKING:
     from qkvault_extractor import ExtractOptions, ExtractReport
@@ -15,18 +17,13 @@ if TYPE_CHECKING:
 FORMATS = ("jsonl", "csv", "tsv", "parquet", "text", "mrpc", "datasets")
 
 
-def run_extraction(options: ExtractOptions) -> ExtractReport:
+def run_extraction(options: ExtractOptions, log_json: bool = False) -> ExtractReport:
     """Extract with a progress bar and print what came of it."""
-    from qkvault_extractor import Progress, extract
+    from qkvault_extractor import extract
 
-    with Meter("extract", "examples") as meter:
-
-        def show(step: Progress) -> None:
-            rates = f"{step.examples_per_s:.1f} examples/s, {format_bytes(step.bytes_per_s)}/s"
-            meter.update(step.done, step.total, rates, step.eta_s)
-
-        report = extract(options, show)
-    click.echo(summarise(report, options.out))
+    with RunLog("extract", log_json) as log:
+        report = extract(options, log.progress)
+        log.finish(summarise(report, options.out), **asdict(report))
     return report
 
 
@@ -45,62 +42,89 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     return tuple(name.strip() for name in value.split(",") if name.strip()) if value else ()
 
 
+_OPTIONS = (
+    click.option(
+        "--model", required=True, help="Local folder or Hub name of a transformers model."
+    ),
+    click.option(
+        "--data",
+        required=True,
+        multiple=True,
+        help="File, folder or `datasets` name; repeat to join files.",
+    ),
+    click.option("--out", required=True, type=click.Path(path_type=Path), help="Vault to write."),
+    click.option(
+        "--format", "format_", type=click.Choice(FORMATS), help="Force the data's format."
+    ),
+    click.option(
+        "--text-columns",
+        callback=_names,
+        metavar="A[,B]",
+        help="Column of the text, or the two of a pair.",
+    ),
+    click.option("--label-column", help="Column of the gold label."),
+    click.option("--id-column", help="Column of a unique id; row numbers otherwise."),
+    click.option("--split", help="Split of a `datasets` data set."),
+    click.option("--config", help="Configuration of a `datasets` data set."),
+    click.option("--limit", type=click.IntRange(min=1), help="Take only the first so many rows."),
+    click.option(
+        "--arrays",
+        callback=_names,
+        default="attention,query,key,value",
+        show_default=True,
+        help="What to keep.",
+    ),
+    click.option(
+        "--attention",
+        type=click.Choice(("store", "derive")),
+        default="store",
+        show_default=True,
+        help="Keep attention, or derive it from queries and keys when it is read.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(("float32", "float16", "uint16", "uint8")),
+        default="uint16",
+        show_default=True,
+        help="How attention is kept.",
+    ),
+    click.option("--batch-tokens", type=click.IntRange(min=1), help="Tokens per forward pass."),
+    click.option(
+        "--max-length", type=click.IntRange(min=1), help="Longest example allowed, in tokens."
+    ),
+    click.option("--truncate", is_flag=True, help="Cut longer examples instead of refusing them."),
+    click.option(
+        "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps or auto."
+    ),
+    click.option(
+        "--on-bad",
+        type=click.Choice(("stop", "skip")),
+        default="stop",
+        show_default=True,
+        help="A row that cannot be used: stop, or skip it and list it.",
+    ),
+)
+
+
+def extraction_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say what is extracted."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def options_from(chosen: dict[str, Any]) -> ExtractOptions:
+    """What was chosen of :func:`extraction_options`."""
+    from qkvault_extractor import ExtractOptions
+
+    given = {name: value for name, value in chosen.items() if value is not None}
+    return ExtractOptions(format=given.pop("format_", None), **given)
+
+
 @click.command()
-@click.option("--model", required=True, help="Local folder or Hub name of a transformers model.")
-@click.option(
-    "--data",
-    required=True,
-    multiple=True,
-    help="File, folder or `datasets` name; repeat to join files.",
-)
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Vault to write.")
-@click.option("--format", "format_", type=click.Choice(FORMATS), help="Force the data's format.")
-@click.option(
-    "--text-columns",
-    callback=_names,
-    metavar="A[,B]",
-    help="Column of the text, or the two of a pair.",
-)
-@click.option("--label-column", help="Column of the gold label.")
-@click.option("--id-column", help="Column of a unique id; row numbers otherwise.")
-@click.option("--split", help="Split of a `datasets` data set.")
-@click.option("--config", help="Configuration of a `datasets` data set.")
-@click.option("--limit", type=click.IntRange(min=1), help="Take only the first so many rows.")
-@click.option(
-    "--arrays",
-    callback=_names,
-    default="attention,query,key,value",
-    show_default=True,
-    help="What to keep.",
-)
-@click.option(
-    "--attention",
-    type=click.Choice(("store", "derive")),
-    default="store",
-    show_default=True,
-    help="Keep attention, or derive it from queries and keys when it is read.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(("float32", "float16", "uint16", "uint8")),
-    default="uint16",
-    show_default=True,
-    help="How attention is kept.",
-)
-@click.option("--batch-tokens", type=click.IntRange(min=1), help="Tokens per forward pass.")
-@click.option(
-    "--max-length", type=click.IntRange(min=1), help="Longest example allowed, in tokens."
-)
-@click.option("--truncate", is_flag=True, help="Cut longer examples instead of refusing them.")
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps or auto.")
-@click.option(
-    "--on-bad",
-    type=click.Choice(("stop", "skip")),
-    default="stop",
-    show_default=True,
-    help="A row that cannot be used: stop, or skip it and list it.",
-)
-def extract(format_: str | None, **chosen: Any) -> None:
+@extraction_options
+@click.option("--log-json", is_flag=True, help="Log one JSON object a line.")
+def extract(log_json: bool, **chosen: Any) -> None:
     """Run a model over a data set and keep its attention, queries, keys and values.
 
     Run the same command again to go on where it stopped.
@@ -113,7 +137,4 @@ def extract(format_: str | None, **chosen: Any) -> None:
       qkvault extract --model gpt2 --data stories.txt --out stories.vault --limit 500
       qkvault extract --model ./bert --data glue --config mrpc --split train --out m.vault
     """
-    from qkvault_extractor import ExtractOptions
-
-    given = {name: value for name, value in chosen.items() if value is not None}
-    run_extraction(ExtractOptions(format=format_, **given))
+    run_extraction(options_from(chosen), log_json)

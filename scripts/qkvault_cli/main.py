@@ -9,9 +9,12 @@ from .demo import demo
 from .export import export
 from .extract import extract
 from .info import info
+from .plan import plan
 from .repair import repair
+from .run import run
 from .shell import Shell
 from .show import show
+from .status import status
 from .verify import verify
 from .view import view
 
@@ -29,5 +32,19 @@ def main() -> None:
     """
 
 
-for command in (append, copy, demo, export, extract, info, repair, show, verify, view):
+for command in (
+    append,
+    copy,
+    demo,
+    export,
+    extract,
+    info,
+    plan,
+    repair,
+    run,
+    show,
+    status,
+    verify,
+    view,
+):
     main.add_command(command)

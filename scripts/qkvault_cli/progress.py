@@ -1,15 +1,19 @@
-"""Progress for people (a bar on a terminal) and for logs (a plain line now and then)."""
+"""Progress: a bar on a terminal, a plain line now and then elsewhere, or JSON for machines."""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-LOG_INTERVAL_S = 10.0
+if TYPE_CHECKING:
+    from qkvault_extractor import Progress
+
+LOG_INTERVAL_S = 30.0
 """Seconds between two lines where standard error is not a terminal."""
 
 
@@ -30,7 +34,7 @@ def format_seconds(seconds: float) -> str:
 
 
 class Meter:
-    """Shows how far a job is: a bar with ETA on a terminal, a line every ten seconds elsewhere.
+    """Shows how far a job is: a bar with ETA on a terminal, a line every 30 seconds elsewhere.
 
     Use as a context manager and call :meth:`update` with the absolute number done.
     """
@@ -87,3 +91,65 @@ class Meter:
             self._shown = 0
         self._bar.update(done - self._shown)
         self._shown = done
+
+
+class RunLog:
+    """The log of a run: a :class:`Meter`, or one JSON object a line on standard error.
+
+    Each object has ``time`` (seconds since 1970) and ``event``: ``progress`` with ``done``,
+    ``total`` (examples), ``rate`` (examples/s), ``bytes`` (written by this run) and ``eta``
+    (seconds, or null); ``finished`` with what came of it; ``stopped`` or ``error`` with a message.
+    """
+
+    def __init__(self, label: str, as_json: bool) -> None:
+        self._json = as_json
+        self._meter = Meter(label, "examples")
+        self._last = time.monotonic()
+
+    def __enter__(self) -> RunLog:
+        if self._json:
+            click.get_current_context().meta[_LOG] = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._meter.close()
+
+    def progress(self, step: Progress) -> None:
+        """Show how far the run is."""
+        if not self._json:
+            rates = f"{step.examples_per_s:.1f} examples/s, {format_bytes(step.bytes_per_s)}/s"
+            self._meter.update(step.done, step.total, rates, step.eta_s)
+        elif step.done >= step.total or time.monotonic() - self._last >= LOG_INTERVAL_S:
+            self._last = time.monotonic()
+            self.tell(
+                "progress",
+                done=step.done,
+                total=step.total,
+                rate=step.examples_per_s,
+                bytes=step.bytes,
+                eta=step.eta_s,
+            )
+
+    def finish(self, line: str, **facts: object) -> None:
+        """Say what came of the run: to people the line, to machines the facts."""
+        self._meter.close()
+        if self._json:
+            self.tell("finished", **facts)
+        else:
+            click.echo(line)
+
+    def tell(self, event: str, **facts: object) -> None:
+        """Log an event as JSON."""
+        click.echo(json.dumps({"time": round(time.time(), 3), "event": event, **facts}), err=True)
+
+
+_LOG = "qkvault.log"
+
+
+def say(ctx: click.Context, event: str, message: str) -> None:
+    """Tell standard error how a command ended, in the form that its log has."""
+    log = ctx.meta.get(_LOG)
+    if isinstance(log, RunLog):
+        log.tell(event, message=message)
+    else:
+        click.echo(message, err=True)

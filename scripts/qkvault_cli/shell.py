@@ -9,8 +9,13 @@ import click
 
 from qkvault import QKVaultError, ResourceError
 
+from .progress import say
+
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
+
+TERMINATED = 143
+"""Exit code after SIGTERM, as a scheduler sends it before it takes a machine away."""
 
 _OUT_OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.EROFS)
 
@@ -25,8 +30,13 @@ class Shell(click.Group):
         except QKVaultError as error:
             fail(ctx, error)
         except KeyboardInterrupt:
-            click.echo("\nstopped; run the same command again to go on", err=True)
+            click.echo(err=True)  # behind the terminal's ^C
+            say(ctx, "stopped", "stopped; run the same command again to go on")
             ctx.exit(INTERRUPTED)
+        except SystemExit as end:
+            if end.code == TERMINATED:
+                say(ctx, "stopped", "stopped by SIGTERM; run the same command again to go on")
+            raise
         except MemoryError:
             message = "out of memory; lower --batch-tokens or free some memory, then run it again"
             fail(ctx, ResourceError(message))
@@ -39,5 +49,5 @@ class Shell(click.Group):
 
 def fail(ctx: click.Context, error: QKVaultError) -> NoReturn:
     """End the command with the error's own exit code."""
-    click.echo(f"qkvault: {' '.join(str(error).split())}", err=True)
+    say(ctx, "error", f"qkvault: {' '.join(str(error).split())}")
     ctx.exit(error.exit_code)

@@ -52,7 +52,9 @@ if TYPE_CHECKING:
 
     from .appending import append
     from .axes import Lengths, token_axes
+    from .claims import LEASE_S
     from .copying import copy
+    from .costs import forward_cost
     from .damages import Damage, VerifyReport
     from .example import Example, StackView
     from .exports import export
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from .metrics import METRICS, TokenRoles, head_metrics, token_roles
     from .plan import VaultState
     from .precision import decode_attention, encode_attention, make_thumbnail
+    from .progressing import Status, status
     from .repairing import Diagnosis, diagnose
     from .scan import Scan, ScanBatch, ScanItem
     from .scores import bias_by_distance, derive_attention, derive_scores, visible_range
@@ -78,7 +81,9 @@ _HOMES = {
     "append": "appending",
     "Lengths": "axes",
     "token_axes": "axes",
+    "LEASE_S": "claims",
     "copy": "copying",
+    "forward_cost": "costs",
     "Example": "example",
     "StackView": "example",
     "export": "exports",
@@ -102,6 +107,8 @@ _HOMES = {
     "derive_attention": "scores",
     "derive_scores": "scores",
     "visible_range": "scores",
+    "Status": "progressing",
+    "status": "progressing",
     "Selection": "selection",
     "Page": "table",
     "Position": "table",
@@ -122,6 +129,7 @@ __all__ = [
     "ARRAYS",
     "DEFAULT_PRECISION",
     "FORMAT_VERSION",
+    "LEASE_S",
     "METRICS",
     "PRECISIONS",
     "STACKS",
@@ -158,6 +166,7 @@ __all__ = [
     "Stack",
     "StackName",
     "StackView",
+    "Status",
     "Table",
     "Target",
     "TokenRoles",
@@ -182,11 +191,13 @@ __all__ = [
     "diagnose",
     "encode_attention",
     "export",
+    "forward_cost",
     "head_metrics",
     "make_thumbnail",
     "open",
     "resume",
     "token_axes",
+    "status",
     "token_roles",
     "vault_state",
     "verify",

@@ -33,7 +33,7 @@ from .units import Receipt, Unit, UnitBuffer
 from .vault import Vault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
     from numpy.typing import NDArray
@@ -144,11 +144,21 @@ class VaultWriter:
             units.append(Unit(number, group, bucket.length, examples, lengths, targets))
         return tuple(units)
 
-    def pending(self) -> list[Unit]:
-        """Units without a valid commit, by number. Other processes' commits are seen."""
+    @property
+    def plan_hash(self) -> str:
+        """The plan's hash: equal for all who write one vault."""
+        return self._store.plan.hash
+
+    def pending(self, among: Sequence[Unit] | None = None) -> list[Unit]:
+        """Units without a valid commit, by number. Other processes' commits are seen.
+
+        Args:
+            among: look only at these.
+        """
         if disk.look_at(self.path / MANIFEST):
             return []
-        return [unit for unit in self.units if self._commit(unit.id) is None]
+        units = self.units if among is None else among
+        return [unit for unit in units if self._commit(unit.id) is None]
 
     def records(self, unit: Unit) -> list[Record]:
         """Records of a unit's examples, by row."""

@@ -331,7 +331,7 @@ def test_the_model_is_asked_for_and_held_to_the_plan(
         redo(vault, model=str(retold))
     moved = model.rename(tmp_path / "moved")
     try:
-        with pytest.raises(InputError, match="1 damaged units; .*--model"):
+        with pytest.raises(InputError, match="units to run, .*--model"):
             redo(vault)
         assert marks_of(vault) == before
         assert redo(vault, model=str(moved)).ok
