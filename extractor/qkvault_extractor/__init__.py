@@ -9,19 +9,24 @@ Importing this package loads neither torch nor transformers; :func:`extract` doe
 from __future__ import annotations
 
 from .extract import extract, plan
-from .options import ExtractOptions, ExtractReport, PlanReport, Progress
+from .feature_extraction import extract_features
+from .features import Features
+from .options import ExtractOptions, ExtractReport, FeatureOptions, PlanReport, Progress
 from .repair import RepairReport, repair
 from .running import Part, RunReport, run_vault
 
 __all__ = [
     "ExtractOptions",
     "ExtractReport",
+    "FeatureOptions",
+    "Features",
     "Part",
     "PlanReport",
     "Progress",
     "RepairReport",
     "RunReport",
     "extract",
+    "extract_features",
     "plan",
     "repair",
     "run_vault",

@@ -42,7 +42,7 @@ def check_row(raw: Raw, number: int, columns: Columns, dropped: set[str]) -> Row
     flaw = flaw or surrogate_flaw(rest)
     if flaw:
         return Reject(number, raw.source, known_id, flaw)
-    label = None if columns.label is None else _plain_label(values.get(columns.label))
+    label = None if columns.label is None else plain_label(values.get(columns.label))
     texts = tuple(str(values[column]) for column in columns.texts)
     return Row(number, raw.source, texts, str(row_id), label, rest)
 
@@ -112,13 +112,13 @@ def _keep_columns(
         if name in used:
             continue
         try:
-            kept[name] = _to_json(value)
+            kept[name] = to_json(value)
         except TypeError:
             dropped.add(name)
     return kept
 
 
-def _to_json(value: object) -> Json:
+def to_json(value: object) -> Json:
     """Turn a value into one JSON carries; TypeError if there is none (bytes, an image).
 
     Dates and times become ISO 8601 strings, decimals strings, NaN and infinities None.
@@ -128,9 +128,9 @@ def _to_json(value: object) -> Json:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, list | tuple):
-        return [_to_json(v) for v in value]
+        return [to_json(v) for v in value]
     if isinstance(value, Mapping):
-        return {str(k): _to_json(v) for k, v in value.items()}
+        return {str(k): to_json(v) for k, v in value.items()}
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     if isinstance(value, Decimal):
@@ -138,7 +138,7 @@ def _to_json(value: object) -> Json:
     raise TypeError(type(value).__name__)
 
 
-def _plain_label(label: object) -> Label:
+def plain_label(label: object) -> Label:
     """Give a checked label its type: true/false become 1/0, NaN and "" nothing."""
     if isinstance(label, float):
         return None if math.isnan(label) else label

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from qkvault_extractor.rows import Row
 
 _BLOCK: Final = 1 << 20
+_PASSING: Final = frozenset(
+    {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache"}
+)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -98,6 +101,30 @@ def weights_hash(folder: Path) -> str:
             while block := file.read(_BLOCK):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def loaded_weights_hash(model: Any) -> str:
+    """Hash a transformers model in memory: its class, its configuration and all its tensors.
+
+    Where it was loaded from, and by which version, does not count.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    config = {k: v for k, v in model.config.to_dict().items() if k not in _PASSING}
+    digest = hashlib.sha256(b"qkvault loaded weights 1\n")
+    digest.update(_join((type(model).__name__, json.dumps(config, sort_keys=True, default=str))))
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(_join((name, str(tensor.dtype), str(tuple(tensor.shape)))))
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(_uint8()).numpy().data)
+    return digest.hexdigest()
+
+
+def _uint8() -> Any:
+    import torch
+
+    return torch.uint8
 
 
 def hub_commit(config: Any) -> str | None:

@@ -73,6 +73,21 @@ def load_config(model: str) -> PreTrainedConfig:
     Raises:
         InputError: no such folder or name, no configuration, an unknown or unsupported model type.
     """
+    config = read_config(model)
+    if config.is_encoder_decoder:
+        raise InputError(
+            f"model {model} is of type {config.model_type}, an encoder-decoder; "
+            f"this release captures {SUPPORTED}"
+        )
+    return config
+
+
+def read_config(model: str) -> PreTrainedConfig:
+    """Read a model's configuration, whatever it is of.
+
+    Raises:
+        InputError: no such folder or name, no configuration, an unknown model type.
+    """
     share_cores()
     from transformers import AutoConfig
 
@@ -87,11 +102,6 @@ def load_config(model: str) -> PreTrainedConfig:
             config: PreTrainedConfig = AutoConfig.from_pretrained(model, trust_remote_code=False)
         except Exception as error:  # a foreign file may break it in any way
             raise InputError(_explain_config(model, error)) from error
-    if config.is_encoder_decoder:
-        raise InputError(
-            f"model {model} is of type {config.model_type}, an encoder-decoder; "
-            f"this release captures {SUPPORTED}"
-        )
     return config
 
 
@@ -163,24 +173,20 @@ def load_model(
         InputError: weights missing, damaged or incomplete.
         ResourceError: no such device, or not enough memory.
     """
-    import torch
+    from transformers import AutoModel, AutoModelForSequenceClassification
 
     place = resolve_device(device)
-    classifies = _is_classifier(config)
-    network = _read_weights(model, config, classifies)
-    network.config.use_cache = False
-    network.train(False)
-    try:
-        network.to(place)  # type: ignore[arg-type]  # its wrapper hides the signature
-    except torch.OutOfMemoryError as error:
-        raise ResourceError(f"model {model} does not fit into the memory of {place}") from error
+    classifies = is_headed(config, ("ForSequenceClassification",))
+    factory = AutoModelForSequenceClassification if classifies else AutoModel
+    network = read_weights(model, config, factory, may_lack_pooler=not classifies)
+    settle(network, place, model)
     pads = [pad for pad in (config.pad_token_id, tokenizer.pad_token_id, 0) if _is_id(pad)]
     return LoadedModel(
         model=network,
-        name=name_model(model, config),
+        name=name_model(model),
         device=place,
         logits=config.num_labels or 0 if classifies else 0,
-        label_names=_label_names(config) if classifies else (),
+        label_names=label_names_of(config) if classifies else (),
         feed=TextFeed(
             pad_id=pads[0],
             takes_segments=_takes_segments(network, tokenizer),
@@ -189,7 +195,7 @@ def load_model(
     )
 
 
-def name_model(model: str, config: PreTrainedConfig) -> str:
+def name_model(model: str) -> str:
     """How people call a model: its Hub name, or its folder's (of ``.../model`` its parent's)."""
     folder = Path(model)
     if not folder.is_dir():
@@ -198,17 +204,44 @@ def name_model(model: str, config: PreTrainedConfig) -> str:
     return folder.parent.name if folder.name in ("model", "checkpoint") else folder.name
 
 
-def _is_classifier(config: PreTrainedConfig) -> bool:
-    architectures = config.architectures or ()
-    return any(name.endswith("ForSequenceClassification") for name in architectures)
+def is_headed(config: PreTrainedConfig, heads: tuple[str, ...]) -> bool:
+    """Whether a checkpoint was saved with one of these heads (endings of its class's name)."""
+    return any(name.endswith(heads) for name in config.architectures or ())
 
 
-def _read_weights(model: str, config: PreTrainedConfig, classifies: bool) -> PreTrainedModel:
-    """Load the weights; refuse a checkpoint that lacks some: random ones would take their place."""
+def settle(network: PreTrainedModel, place: torch.device, model: str) -> None:
+    """Bring a model to its device, in evaluation mode, without a cache of past keys.
+
+    Raises:
+        ResourceError: it does not fit there.
+    """
     import torch
-    from transformers import AutoModel, AutoModelForSequenceClassification
 
-    factory = AutoModelForSequenceClassification if classifies else AutoModel
+    network.config.use_cache = False
+    network.train(False)
+    try:
+        network.to(place)  # type: ignore[arg-type]  # its wrapper hides the signature
+    except torch.OutOfMemoryError as error:
+        raise ResourceError(f"model {model} does not fit into the memory of {place}") from error
+
+
+def read_weights(
+    model: str, config: PreTrainedConfig, factory: Any, *, may_lack_pooler: bool
+) -> PreTrainedModel:
+    """Load the weights; refuse a checkpoint that lacks some: random ones would take their place.
+
+    Args:
+        model: local folder or Hub name.
+        config: its configuration.
+        factory: one of transformers' ``AutoModel`` classes.
+        may_lack_pooler: models are often saved without it, and attention does not use it.
+
+    Raises:
+        InputError: weights missing, damaged or incomplete.
+        ResourceError: not enough memory.
+    """
+    import torch
+
     with quiet():
         try:
             network, found = factory.from_pretrained(
@@ -226,7 +259,7 @@ def _read_weights(model: str, config: PreTrainedConfig, classifies: bool) -> Pre
                 f"model {model}: its weights cannot be loaded ({_first_line(error)})"
             ) from error
     lacking = sorted({*found["missing_keys"], *(key[0] for key in found["mismatched_keys"])})
-    if not classifies:  # BERTs are often saved without the pooler; attention does not use it
+    if may_lack_pooler:
         lacking = [key for key in lacking if "pooler" not in key.split(".")]
     if lacking:
         raise InputError(
@@ -248,7 +281,8 @@ def _is_id(pad: int | None) -> bool:
     return isinstance(pad, int) and pad >= 0
 
 
-def _label_names(config: PreTrainedConfig) -> tuple[str, ...]:
+def label_names_of(config: PreTrainedConfig) -> tuple[str, ...]:
+    """Names of a model's classes, in order; empty where it has only numbers for them."""
     known = {int(number): str(name) for number, name in (config.id2label or {}).items()}
     names = tuple(known.get(i, "") for i in range(config.num_labels or 0))
     generic = tuple(f"LABEL_{i}" for i in range(len(names)))

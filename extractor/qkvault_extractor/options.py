@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from qkvault import ARRAYS, DEFAULT_PRECISION, PRECISIONS, ArrayName, InputError, Precision
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 OnBad = Literal["stop", "skip"]
 AttentionOption = Literal["store", "derive"]
@@ -110,6 +113,31 @@ class ExtractOptions(RunOptions):
         object.__setattr__(self, "out", Path(self.out))
         object.__setattr__(self, "data", tuple(self.data))
         object.__setattr__(self, "text_columns", tuple(self.text_columns))
+
+
+@dataclass(frozen=True)
+class FeatureOptions(RunOptions):
+    """One extraction of ready-made features: by which model, into which vault.
+
+    Attributes:
+        model: local folder or Hub name of a transformers model that takes features, or such a
+            model, loaded and in evaluation mode: it stays on its device and in its precision.
+        out: folder of the vault. A vault that stopped half-way is gone on with.
+    """
+
+    model: str | Path | PreTrainedModel
+    out: Path
+
+    def __post_init__(self) -> None:
+        """Refuse what can never work.
+
+        Raises:
+            InputError: as :class:`RunOptions`.
+        """
+        super().__post_init__()
+        if isinstance(self.model, Path):
+            object.__setattr__(self, "model", str(self.model))
+        object.__setattr__(self, "out", Path(self.out))
 
 
 def _require_positive(name: str, number: int | None) -> None:

@@ -152,7 +152,7 @@ def _capture_by(way: Way, loaded: LoadedModel, batch: list[Record], eager: objec
     calls: list[AttentionCall] = []
     with collect(loaded.model, way, calls.append, describe=True) as collector:
         output = _run(loaded, lambda: loaded.forward(batch))
-    _check_calls(calls)
+    _check_calls(calls, batch)
     if way == "interface":
         difference = compare_attention(calls, eager, lengths)
         compare_output(output, eager, lengths, "its output changes when it is captured")
@@ -224,7 +224,7 @@ def _most_tokens(loaded: LoadedModel) -> int:
     return int((PROBE_CELLS / maps) ** 0.5)
 
 
-def _check_calls(calls: list[AttentionCall]) -> None:
+def _check_calls(calls: list[AttentionCall], batch: list[Record]) -> None:
     """Refuse calls that do not make one stack of self-attention."""
     if not calls:
         raise Mismatch(UNSEEN)
@@ -235,9 +235,14 @@ def _check_calls(calls: list[AttentionCall]) -> None:
     if heads % key_heads:
         raise Mismatch(f"{heads} heads do not divide among {key_heads} key heads")
     for call in calls:
-        tokens = call.query.shape[2]
+        examples, _, tokens, _ = call.query.shape
         if call.attention is None or call.attention.shape[2:] != (tokens, tokens):
-            raise Mismatch(f"{call.name} attends to other tokens than the text's own")
+            raise Mismatch(f"{call.name} attends to other tokens than the example's own")
+        if (examples, tokens) != (len(batch), len(batch[0].tokens)):
+            raise Mismatch(
+                f"{call.name} works on {examples} x {tokens} tokens where {len(batch)} examples of "
+                f"{len(batch[0].tokens)} were given: its layers have tokens of their own"
+            )
 
 
 def _describe(

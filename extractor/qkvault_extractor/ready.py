@@ -77,6 +77,11 @@ def ready_for(
     """
     from qkvault_extractor.model import load_config, load_model, load_tokenizer
 
+    if "features" in spec.identity:
+        raise InputError(
+            f"{path} has units to run whose examples are features, which a vault does not hold: "
+            "call extract_features with them again, with another folder if this one was finished"
+        )
     name = model or find_model(path, spec)
     config, tokenizer = load_config(name), load_tokenizer(name)
     _refuse_other_model(path, spec, name, config, tokenizer)

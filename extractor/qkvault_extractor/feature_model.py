@@ -1,0 +1,131 @@
+"""Models that take features: a folder's or one that is loaded already, its encoder alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from qkvault import InputError
+from qkvault_extractor.machine import resolve_device
+from qkvault_extractor.model import (
+    LoadedModel,
+    is_headed,
+    label_names_of,
+    name_model,
+    read_config,
+    read_weights,
+    settle,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+    from qkvault_extractor.feeding import Feed
+
+INPUTS: Final = ("pixel_values", "input_features", "input_values")
+"""Arguments of transformers' models that are features, not token ids."""
+
+IMAGE_HEADS: Final = ("ForImageClassification", "ForImageClassificationWithTeacher")
+AUDIO_HEADS: Final = ("ForAudioClassification", "ForSequenceClassification")
+
+
+def load_feature_model(
+    model: str | Path | PreTrainedModel, device: str = "auto"
+) -> PreTrainedModel:
+    """Load the encoder of a model that takes features, with its classification head if it has one.
+
+    Args:
+        model: local folder or Hub name, loaded as float32; or a transformers model in evaluation
+            mode, which is taken as it is, where it is.
+        device: where a folder's model goes; of a loaded one, ``auto``.
+
+    Returns:
+        The model; of one with several parts (CLIP's text and vision, Whisper's encoder and decoder)
+        the part that takes features.
+
+    Raises:
+        InputError: it cannot be loaded, takes no features, or is in training mode.
+        ResourceError: no such device, or not enough memory.
+    """
+    if isinstance(model, str | Path):
+        return _load_folder(str(model), device)
+    from transformers import PreTrainedModel
+
+    if not isinstance(model, PreTrainedModel):
+        raise InputError(f"a {type(model).__name__} was given where a transformers model belongs")
+    if device != "auto":
+        raise InputError(f"device {device} was asked for, but the model given has its own already")
+    if model.training:
+        raise InputError(f"the {type(model).__name__} is in training mode; call its eval() first")
+    return _part_with_features(model, type(model).__name__)
+
+
+def ready_feature_model(model: PreTrainedModel, name: str, feed: Feed) -> LoadedModel:
+    """Say how to feed an encoder, and what its head gives.
+
+    Args:
+        model: of :func:`load_feature_model`.
+        name: how people call it.
+        feed: makes its input.
+    """
+    heads = (*IMAGE_HEADS, *AUDIO_HEADS)
+    classifies = type(model).__name__.endswith(heads)
+    return LoadedModel(
+        model=model,
+        name=name,
+        device=model.device,
+        logits=model.config.num_labels or 0 if classifies else 0,
+        label_names=label_names_of(model.config) if classifies else (),
+        feed=feed,
+    )
+
+
+def input_name(model: PreTrainedModel) -> str:
+    """The argument by which a model takes features."""
+    return str(model.main_input_name)
+
+
+def name_loaded(given: str | Path | PreTrainedModel) -> str:
+    """How people call a model: its folder or Hub name, else its class."""
+    if isinstance(given, str | Path):
+        return name_model(str(given))
+    path = str(getattr(given, "name_or_path", "") or "")
+    return name_model(path) if path else type(given).__name__
+
+
+def _load_folder(model: str, device: str) -> PreTrainedModel:
+    from transformers import (
+        AutoModel,
+        AutoModelForAudioClassification,
+        AutoModelForImageClassification,
+    )
+
+    place = resolve_device(device)
+    config: PreTrainedConfig = read_config(model)
+    factory: Any = AutoModel
+    if is_headed(config, IMAGE_HEADS):
+        factory = AutoModelForImageClassification
+    elif is_headed(config, AUDIO_HEADS):
+        factory = AutoModelForAudioClassification
+    elif hasattr(config, "vision_config"):  # CLIP and its kin: the text half is not loaded
+        config = config.vision_config
+    network = read_weights(model, config, factory, may_lack_pooler=factory is AutoModel)
+    part = _part_with_features(network, model)
+    settle(part, place, model)
+    return part
+
+
+def _part_with_features(network: PreTrainedModel, name: str) -> PreTrainedModel:
+    """The model itself, its encoder, or its vision model: whichever takes features."""
+    part: Any = network
+    heads = (*IMAGE_HEADS, *AUDIO_HEADS)
+    if network.config.is_encoder_decoder and not type(network).__name__.endswith(heads):
+        part = network.get_encoder()
+    elif network.main_input_name not in INPUTS:
+        part = getattr(network, "vision_model", network)
+    if getattr(part, "main_input_name", "") in INPUTS:
+        return part  # type: ignore[no-any-return]
+    raise InputError(
+        f"model {name} (type {network.config.model_type}) takes {network.main_input_name}, not "
+        f"features ({', '.join(INPUTS)}); give the part of it that does, or use extract for texts"
+    )

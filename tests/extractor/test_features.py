@@ -1,0 +1,314 @@
+"""Vaults of ready-made features: images and sounds, token by token what the model does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+import qkvault
+from extractor.models import WIDTH, tiny_bert
+from qkvault import InputError, PlanMismatch
+from qkvault_extractor import FeatureOptions, Features, extract_features, repair
+from qkvault_extractor.machine import quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+SIZES = {
+    "hidden_size": WIDTH,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "initializer_range": 0.3,
+}
+IMAGES = {**SIZES, "image_size": 32, "patch_size": 8}
+SOUNDS = {
+    **SIZES,
+    "conv_dim": [16, 16],
+    "conv_kernel": [10, 3],
+    "conv_stride": [5, 2],
+    "num_feat_extract_layers": 2,
+    "num_conv_pos_embeddings": 4,
+    "num_conv_pos_embedding_groups": 2,
+}
+WHISPER = {
+    "d_model": WIDTH,
+    "encoder_layers": 2,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 48,
+    "max_source_positions": 30,
+    "num_mel_bins": 16,
+    "vocab_size": 60,
+    "init_std": 0.3,
+    **{f"{name}_token_id": 0 for name in ("pad", "bos", "eos", "decoder_start")},
+}
+SPECTROGRAMS = {**SIZES, "max_length": 48, "num_mel_bins": 32, "patch_size": 16}
+PATCHES = [f"patch {row},{column}" for row in range(4) for column in range(4)]
+FAMILIES: dict[str, tuple[str, dict[str, Any], tuple[int, ...], list[str]]] = {
+    "vit": ("ViT", IMAGES, (3, 32, 32), ["[CLS]", *PATCHES]),
+    "deit": ("DeiT", IMAGES, (3, 32, 32), ["[CLS]", "[DIST]", *PATCHES]),
+    "clip": ("CLIPVision", IMAGES, (3, 32, 32), ["[CLS]", *PATCHES]),
+    "siglip": ("SiglipVision", IMAGES, (3, 32, 32), PATCHES),
+    "dinov2": ("Dinov2", IMAGES, (3, 32, 32), ["[CLS]", *PATCHES]),
+    "registers": (
+        "Dinov2WithRegisters",
+        {**IMAGES, "num_register_tokens": 2},
+        (3, 32, 32),
+        ["[CLS]", "[REG 0]", "[REG 1]", *PATCHES],
+    ),
+    "yolos": (
+        "Yolos",
+        {**IMAGES, "image_size": [32, 32], "num_detection_tokens": 2},
+        (3, 32, 32),
+        ["[CLS]", *PATCHES, "[DET 0]", "[DET 1]"],
+    ),
+    "videomae": (
+        "VideoMAE",
+        {**IMAGES, "num_frames": 4},
+        (4, 3, 32, 32),
+        [f"patch {time},{place[6:]}" for time in range(2) for place in PATCHES],
+    ),
+    "whisper": ("Whisper", WHISPER, (16, 60), [f"frame {i}" for i in range(30)]),
+    "wav2vec2": ("Wav2Vec2", SOUNDS, (400,), [f"frame {i}" for i in range(39)]),
+    "ast": (
+        "AST",
+        SPECTROGRAMS,
+        (48, 32),
+        ["[CLS]", "[DIST]", *(f"patch {band},{t}" for band in range(2) for t in range(4))],
+    ),
+}
+"""Name -> prefix of its classes, settings, shape of an example, names of its tokens."""
+
+
+def make_model(prefix: str, settings: dict[str, Any], suffix: str = "Model", **more: Any) -> Any:
+    import transformers
+
+    config = getattr(transformers, f"{prefix}Config")(**settings, **more)
+    with quiet():
+        torch.manual_seed(0)
+        return getattr(transformers, prefix + suffix)(config).eval()
+
+
+def make_arrays(shape: Sequence[int], count: int = 3) -> list[NDArray[np.float32]]:
+    random = np.random.default_rng(5)
+    return [random.standard_normal(shape).astype(np.float32) for _ in range(count)]
+
+
+def as_features(arrays: Sequence[Any]) -> list[Features]:
+    return [Features(values, f"e{place}") for place, values in enumerate(arrays)]
+
+
+def store(model: Any, out: Path, inputs: Sequence[Features], **options: Any) -> qkvault.Vault:
+    extract_features(FeatureOptions(model, out, **options), inputs)
+    return qkvault.open(out)
+
+
+def own_attention(model: Any, arrays: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """The model's own, ``(example, layer, head, query_token, key_token)``."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    with torch.inference_mode():
+        batch = {model.main_input_name: torch.from_numpy(np.stack(arrays))}
+        found = model(**batch, output_attentions=True).attentions
+    model.set_attn_implementation(before)
+    return np.asarray(torch.stack(found, 1).numpy())
+
+
+def vit(labels: int = 0) -> Any:
+    if not labels:
+        return make_model("ViT", IMAGES)
+    names = {number: f"class {number}" for number in range(labels)}
+    return make_model("ViT", IMAGES, "ForImageClassification", id2label=names)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_attention_is_the_models_own_and_tokens_have_honest_names(
+    family: str, tmp_path: Path
+) -> None:
+    prefix, settings, shape, names = FAMILIES[family]
+    model = make_model(prefix, settings)
+    arrays = make_arrays(shape)
+    vault = store(model, tmp_path / "v", as_features(arrays), precision="float32")
+    model = model.get_encoder() if family == "whisper" else model
+    own = own_attention(model, arrays)
+    for example, theirs in zip(vault, own, strict=True):
+        assert list(example.tokens) == names
+        assert example.special.tolist() == [name.startswith("[") for name in names]
+        assert np.array_equal(example.attention[:, :], theirs)
+        assert theirs.std() > 0.002, "too even to tell anything"
+    assert vault.spec.stacks[0].name == "encoder"
+    assert vault.spec.stacks[0].recipe[0].unknown is None
+
+
+def test_sounds_have_as_many_frames_as_their_length_makes(tmp_path: Path) -> None:
+    model = make_model("Wav2Vec2", SOUNDS)
+    arrays = [make_arrays((400 + 7 * (i % 3),), 7)[i] for i in range(7)]
+    vault = store(model, tmp_path / "v", as_features(arrays), precision="float32")
+    alike = [[i for i in range(7) if i % 3 == kind] for kind in range(3)]
+    for places in alike:
+        own = own_attention(model, [arrays[i] for i in places])
+        for i, theirs in zip(places, own, strict=True):
+            count = int(model._get_feat_extract_output_lengths(len(arrays[i])))
+            assert len(vault[i].tokens) == count
+            assert np.array_equal(vault[i].attention[:, :], theirs)
+    assert vault[0].length == vault[1].length, "two shapes of one length were to be told apart"
+
+
+def test_classes_and_what_is_known_of_an_example_are_kept(tmp_path: Path) -> None:
+    model = vit(labels=3)
+    model.save_pretrained(tmp_path / "my-vit")
+    arrays = make_arrays((3, 32, 32))
+    inputs = [
+        Features(torch.from_numpy(a), f"e{i}", f"picture {i}", f"class {i}", {"source": "camera"})
+        for i, a in enumerate(arrays)
+    ]
+    vault = store(tmp_path / "my-vit", tmp_path / "v", inputs)
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(np.stack(arrays))).logits.numpy()
+    for i, example in enumerate(vault):
+        assert np.allclose(example.logits, logits[i], atol=1e-5, rtol=0)
+        assert example.correct == (int(logits[i].argmax()) == i)
+        assert (example.id, example.text, example.label) == (
+            f"e{i}",
+            (f"picture {i}",),
+            f"class {i}",
+        )
+        assert example.columns == {"source": "camera"}
+        assert set(example.metrics) == set(qkvault.METRICS)
+    assert vault.spec.label_names == ("class 0", "class 1", "class 2")
+    assert vault.spec.provenance["name"] == "my-vit"
+
+
+def test_a_part_of_a_model_takes_the_features(tmp_path: Path) -> None:
+    import transformers
+
+    text = {**SIZES, "vocab_size": 50, "bos_token_id": 1, "eos_token_id": 2}
+    with quiet():
+        both = transformers.CLIPConfig(vision_config=IMAGES, text_config=text)
+        transformers.CLIPModel(both).save_pretrained(tmp_path / "clip")
+    make_model("Whisper", WHISPER, "ForConditionalGeneration").save_pretrained(tmp_path / "whisper")
+    images = store(tmp_path / "clip", tmp_path / "a", as_features(make_arrays((3, 32, 32))))
+    sounds = store(tmp_path / "whisper", tmp_path / "b", as_features(make_arrays((16, 60))))
+    kinds = [vault.spec.provenance["class"] for vault in (images, sounds)]
+    assert kinds == ["CLIPVisionModel", "WhisperEncoder"]
+
+
+def test_attention_can_be_derived(tmp_path: Path) -> None:
+    model, arrays = vit(), make_arrays((3, 32, 32))
+    vault = store(model, tmp_path / "v", as_features(arrays), attention="derive")
+    own = own_attention(model, arrays)
+    for example, theirs in zip(vault, own, strict=True):
+        assert np.abs(example.attention[:, :] - theirs).max() < 5e-3
+    assert vault.spec.derived_error is not None
+    assert vault.spec.derived_error < 5e-3
+
+
+def test_a_run_goes_on_with_the_same_features_only(tmp_path: Path) -> None:
+    model = make_model("Wav2Vec2", SOUNDS)
+    inputs = as_features([make_arrays((400 + 90 * i,), 1)[0] for i in range(6)])
+    options = FeatureOptions(model, tmp_path / "v", batch_tokens=1)
+
+    def stop(step: Any) -> None:
+        if step.done >= 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(options, inputs, stop)
+    assert qkvault.vault_state(tmp_path / "v") == "unfinished"
+    others = [*inputs[:5], replace(inputs[5], values=inputs[5].values + 1)]
+    with pytest.raises(PlanMismatch, match="features"):
+        extract_features(options, others)
+    with pytest.raises(PlanMismatch, match="model"):
+        extract_features(replace(options, model=make_model("Hubert", SOUNDS)), inputs)
+    report = extract_features(options, iter(inputs))
+    assert (report.examples, report.already_complete) == (6, False)
+    whole = store(model, tmp_path / "w", inputs, batch_tokens=1)
+    assert qkvault.open(tmp_path / "v").digest == whole.digest
+    assert extract_features(options, inputs).already_complete
+
+
+def test_features_that_change_between_readings_are_refused(tmp_path: Path) -> None:
+    class Augmented(list[Features]):
+        def __getitem__(self, place: Any) -> Any:
+            noise = np.random.default_rng().standard_normal((3, 32, 32))
+            return Features(noise, f"e{place}")
+
+    with pytest.raises(InputError, match="other values each time they are read"):
+        extract_features(FeatureOptions(vit(), tmp_path / "v"), Augmented([Features(0)] * 2))
+    assert not (tmp_path / "v").exists()
+
+
+def windows() -> Any:
+    sizes = {"image_size": 32, "patch_size": 4, "embed_dim": 16, "depths": [1, 1]}
+    return make_model("Swin", {**sizes, "num_heads": [2, 4], "window_size": 4})
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (windows, "SwinModel attends within 4 windows of an example"),
+        (lambda: make_model("Bert", SIZES), r"\(type bert\) takes input_ids, not features"),
+        (lambda: vit().train(), "ViTModel is in training mode"),
+        (lambda: make_model("ViTMAE", IMAGES), "differs from its own|changes when it is captured"),
+        (lambda: torch.nn.Linear(2, 2), "a Linear was given"),
+        (lambda: make_model("ViT", {**IMAGES, "image_size": 64}), r"shape \(3, 32, 32\): .*size"),
+    ],
+)
+def test_models_that_cannot_be_captured_are_refused(
+    make: Callable[[], Any], reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=reason):
+        extract_features(
+            FeatureOptions(make(), tmp_path / "v"), as_features(make_arrays((3, 32, 32)))
+        )
+    assert not (tmp_path / "v").exists()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "reason"),
+    [
+        ([], "no features given"),
+        ([np.zeros(3)], "features 0: a ndarray was given; wrap"),
+        ([Features([1.0, float("nan")])], "features 0 hold values that are not finite"),
+        ([Features(["a"])], "features 0: values of type <U1"),
+        ([Features(np.ones(2), "a"), Features(np.ones(2), "a")], "id 'a' stands at 0 already"),
+        ([Features(np.ones(2), label=object())], "the label is a value of type object"),
+        ([Features(np.ones(2), columns={"a": b"b"})], "a column holds a bytes"),
+    ],
+)
+def test_features_that_cannot_be_used_are_refused(inputs: Any, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=reason):
+        extract_features(FeatureOptions(vit(), tmp_path / "v"), inputs)
+
+
+def test_repair_says_what_it_lacks(tmp_path: Path) -> None:
+    store(vit(), tmp_path / "v", as_features(make_arrays((3, 32, 32))))
+    next((tmp_path / "v").glob("b*/encoder/query/c.*")).unlink()
+    with pytest.raises(InputError, match="units to run whose examples are features"):
+        repair(tmp_path / "v")
+
+
+def test_text_models_are_told_where_they_belong(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="use extract for texts"):
+        extract_features(FeatureOptions(tiny_bert(tmp_path), tmp_path / "v"), [Features([1.0])])
+
+
+def test_the_page_on_features_is_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs/features.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    blocks = page.split("```python\n")[1:]
+    code = "\n".join(block.split("```")[0] for block in blocks)
+    with quiet():
+        exec(compile(code, "docs/features.md", "exec"), {})  # noqa: S102
+    vault = qkvault.open(tmp_path / "pictures.vault")
+    assert vault[0].tokens[:2] == ("[CLS]", "patch 0,0")
