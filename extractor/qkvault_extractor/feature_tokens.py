@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from qkvault import InputError, Record
-from qkvault_extractor.capture import AttentionCall, Collector
 from qkvault_extractor.machine import quiet
+from qkvault_extractor.ways import WAYS, collect
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
+    from qkvault_extractor.capture import AttentionCall
     from qkvault_extractor.features import FeatureSet, Shape
 
 SPECIAL_NAMES: Final = {
@@ -171,6 +172,11 @@ def _first_query(
     def stop(call: AttentionCall) -> None:
         raise _Seen(call.query)
 
+    def run() -> None:
+        for way in WAYS:
+            with collect(model, way, stop):
+                model(**inputs)
+
     def note(module: nn.Module, given: object, output: Tensor) -> None:
         grids.append(tuple(output.shape[2:]))
 
@@ -179,9 +185,8 @@ def _first_query(
         for module in model.modules():
             if isinstance(module, nn.Conv2d | nn.Conv3d):
                 stack.callback(module.register_forward_hook(note).remove)
-        stack.enter_context(Collector(model, stop))
         try:
-            model(**inputs)
+            run()
         except _Seen as seen:
             return seen.query
         except InputError:

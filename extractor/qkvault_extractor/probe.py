@@ -177,7 +177,7 @@ def _run(loaded: LoadedModel, forward: Callable[[], Any]) -> Any:
     except Exception as error:  # the model's own code; whatever it raises names the reason
         reason = str(error).strip().splitlines()
         raise _refuse(
-            loaded, f"it does not run on token ids alone ({reason[0] if reason else error!r})"
+            loaded, f"it does not run on this input alone ({reason[0] if reason else error!r})"
         ) from error
 
 
@@ -220,7 +220,10 @@ def _check_tiles(loaded: LoadedModel, seen: Probe, batch: list[Record], output: 
 def _most_tokens(loaded: LoadedModel) -> int:
     """The longest probe that memory allows: a window shows only on texts longer than it."""
     config = loaded.model.config.get_text_config()
-    maps = 2 * config.num_hidden_layers * config.num_attention_heads
+    maps = 2
+    for name in ("num_hidden_layers", "num_attention_heads"):
+        count = getattr(config, name, None)  # hierarchies have none, or one per level
+        maps *= count if isinstance(count, int) else 1
     return int((PROBE_CELLS / maps) ** 0.5)
 
 

@@ -52,6 +52,7 @@ WHISPER = {
     "init_std": 0.3,
     **{f"{name}_token_id": 0 for name in ("pad", "bos", "eos", "decoder_start")},
 }
+PYRAMID = {"hidden_sizes": [32] * 4, "num_attention_heads": [2] * 4, "image_size": 32}
 SPECTROGRAMS = {**SIZES, "max_length": 48, "num_mel_bins": 32, "patch_size": 16}
 PATCHES = [f"patch {row},{column}" for row in range(4) for column in range(4)]
 FAMILIES: dict[str, tuple[str, dict[str, Any], tuple[int, ...], list[str]]] = {
@@ -257,6 +258,10 @@ def windows() -> Any:
     ("make", "reason"),
     [
         (windows, "SwinModel attends within 4 windows of an example"),
+        (
+            lambda: make_model("PvtV2", PYRAMID),
+            "attends to other tokens than the example's own",
+        ),
         (lambda: make_model("Bert", SIZES), r"\(type bert\) takes input_ids, not features"),
         (lambda: vit().train(), "ViTModel is in training mode"),
         (lambda: make_model("ViTMAE", IMAGES), "differs from its own|changes when it is captured"),
