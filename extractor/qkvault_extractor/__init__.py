@@ -3,7 +3,9 @@
     from qkvault_extractor import ExtractOptions, extract
     extract(ExtractOptions(model="bert-base-uncased", data=("pairs.jsonl",), out="pairs.vault"))
 
-Importing this package loads neither torch nor transformers; :func:`extract` does.
+Ready-made features of images and sounds go through :func:`extract_features`.
+
+Importing this package loads neither torch nor transformers; extracting does.
 """
 
 from __future__ import annotations
