@@ -3,16 +3,21 @@
     python scripts/bench_extract.py                           MiniLM, made-up lengths like MRPC's
     python scripts/bench_extract.py --data .../mrpc           MiniLM over MRPC's own pairs
     python scripts/bench_extract.py --shape bert-base --limit 200
+    python scripts/bench_extract.py --by-hand 64              and what one writes without QKVault
 
-Three ways over the same examples in the same length-sorted batches, taken in turn so that whatever
-else the machine does hits all alike:
+Ways over the same examples in length-sorted batches, taken in turn so that whatever else the
+machine does hits all alike:
 
     plain    the model's forward pass with SDPA, its output thrown away
-    capture  forward with every attention call captured and packed into memory, nothing written
-    full     the whole pipeline: forward, capture, pack, compress, write, commit
+    vectors  forward with SDPA, queries, keys and values packed into memory, nothing written
+    capture  forward with every array and metric packed into memory, nothing written
+    full     the whole pipeline with every array: forward, capture, pack, compress, write, commit
+    derived  the whole pipeline of a vault whose attention is derived
+    by hand  in the data's order, padded to 128, output_attentions and hooks, savez_compressed
 
-Reading, tokenizing, planning and loading are left out of all three. Wall time and processor time
-(of all threads) are given; a ratio is the median over rounds of the ratio within a round.
+Reading, tokenizing, planning and loading are left out of all. Wall time and processor time (of all
+threads) are given; a ratio is the median over rounds of the ratio within a round. The way by hand
+takes the first so many examples, once, and is compared per example.
 """
 
 from __future__ import annotations
@@ -36,6 +41,12 @@ SHAPES = {"minilm": (384, 6, 12, 1536), "bert-base": (768, 12, 12, 3072)}
 LENGTHS = (53.0, 13.6, 18, 104)
 """Mean, standard deviation, least and most tokens of MRPC's pairs under BERT's tokenizer."""
 
+WAYS = ("plain", "vectors", "capture", "full", "derived")
+SPECS = {"plain": "full", "capture": "full"}
+"""Whose vault a way is planned for, where it has none of its own."""
+
+HAND_BATCH, HAND_LENGTH = 32, 128
+
 Times = dict[str, list[tuple[float, float]]]
 
 
@@ -51,13 +62,15 @@ def main() -> None:
     scratch = Path(tempfile.mkdtemp(prefix="bench-extract-", dir=options.scratch))
     try:
         bench = Bench(options, scratch)
-        _print(bench, bench.measure(options.rounds))
+        _print(bench, bench.measure(options.rounds, options.ways.split(",")))
+        if options.by_hand:
+            _print_by_hand(bench, *bench.by_hand(options.by_hand), options.by_hand)
     finally:
         shutil.rmtree(scratch)
 
 
 class Bench:
-    """The three ways over one corpus."""
+    """The ways over one corpus."""
 
     def __init__(self, options: argparse.Namespace, scratch: Path) -> None:
         from qkvault_extractor.batches import default_budget, plan_batches
@@ -68,41 +81,63 @@ class Bench:
         tokenizer = load_tokenizer(model)
         self.loaded = load_model(model, load_config(model), tokenizer, options.device)
         self.records = _make_records(options, tokenizer)
-        derives = options.attention == "derive"
-        self.seen = probe(self.loaded, self.records[:1], "half" if derives else None)
+        self.seen = probe(self.loaded, self.records, "half")
         self.budget = options.batch_tokens or default_budget(self.loaded.device.type)
         self.scratch = scratch
-        self.size = 0
-        self.spec = qkvault.VaultSpec(
-            stacks=self.seen.stacks,
-            arrays=qkvault.ARRAYS[1:] if derives else qkvault.ARRAYS,
-            precision=options.precision,
-            logits=0,
-            label_names=(),
-            identity={},
-            attention="derived" if derives else "stored",
-            metrics=() if options.no_metrics else qkvault.METRICS,
-        )
-        with self._new_vault("plain") as writer:
+        self.sizes: dict[str, int] = {}
+        self.specs = {
+            "full": self._spec(options, qkvault.ARRAYS, "stored"),
+            "vectors": self._spec(options, qkvault.ARRAYS[1:], "stored"),
+            "derived": self._spec(options, qkvault.ARRAYS[1:], "derived"),
+        }
+        with self._new_vault("full") as writer:
             self.batches = [
                 [self.records[i] for i in unit.examples[rows]]
                 for unit in writer.units
                 for rows in plan_batches(unit.lengths, self.budget)
             ]
 
-    def measure(self, rounds: int) -> Times:
+    def _spec(
+        self,
+        options: argparse.Namespace,
+        arrays: tuple[qkvault.ArrayName, ...],
+        attention: qkvault.AttentionSource,
+    ) -> qkvault.VaultSpec:
+        sees_attention = "attention" in arrays or attention == "derived"
+        return qkvault.VaultSpec(
+            stacks=self.seen.stacks,
+            arrays=arrays,
+            precision=options.precision,
+            logits=0,
+            label_names=(),
+            identity={},
+            attention=attention,
+            metrics=qkvault.METRICS if sees_attention and not options.no_metrics else (),
+        )
+
+    def measure(self, rounds: int, ways: Sequence[str]) -> Times:
         """Wall and processor seconds of each way, a pair per round, after a round to warm up."""
-        times: Times = {"plain": [], "capture": [], "full": []}
+        times: Times = {name: [] for name in ways}
         for turn in range(rounds + 1):
             for name, spent in times.items():
-                with self._new_vault(name) as writer:
-                    seconds = _time(lambda n=name, w=writer: getattr(self, n)(w))  # type: ignore[misc]
+                with self._new_vault(SPECS.get(name, name)) as writer:
+                    seconds = _time(lambda n=name, w=writer: self.run(n, w))  # type: ignore[misc]
                 if turn:
                     spent.append(seconds)
         return times
 
-    def plain(self, writer: qkvault.VaultWriter) -> None:
-        """Forward only."""
+    def run(self, name: str, writer: qkvault.VaultWriter) -> None:
+        """Go one way."""
+        if name == "plain":
+            self._run_plain()
+        elif name in ("vectors", "capture"):
+            writer.commit = _discard  # type: ignore[method-assign]
+            self._run_units(writer)
+        else:
+            self.sizes[name] = self._run_units(writer)
+            writer.finish()
+
+    def _run_plain(self) -> None:
         import torch
 
         self.loaded.model.set_attn_implementation("sdpa")
@@ -110,28 +145,49 @@ class Bench:
             for batch in self.batches:
                 self.loaded.forward(batch)
 
-    def capture(self, writer: qkvault.VaultWriter) -> None:
-        """Forward, capture and pack."""
+    def _run_units(self, writer: qkvault.VaultWriter) -> int:
         from qkvault_extractor.run import run_units
 
-        def discard(buffer: qkvault.UnitBuffer) -> qkvault.Receipt:
-            buffer.claim.release()
-            return qkvault.Receipt(0, 0)
+        return run_units(writer, self.loaded, self.seen, self.budget)
 
-        writer.commit = discard  # type: ignore[method-assign]
-        run_units(writer, self.loaded, self.seen, self.budget)
+    def by_hand(self, count: int) -> tuple[float, float, int]:
+        """Wall and processor seconds, and bytes, of what one would write without QKVault."""
+        folder = self.scratch / "by-hand"
+        folder.mkdir()
+        wall, cpu = _time(lambda: self._write_by_hand(self.records[:count], folder))
+        return wall, cpu, sum(file.stat().st_size for file in folder.iterdir())
 
-    def full(self, writer: qkvault.VaultWriter) -> None:
-        """All of it, to disk."""
-        from qkvault_extractor.run import run_units
+    def _write_by_hand(self, records: Sequence[qkvault.Record], folder: Path) -> None:
+        import torch
 
-        self.size = run_units(writer, self.loaded, self.seen, self.budget)
-        writer.finish()
+        model, caught = self.loaded.model, {}
+        for name, module in model.named_modules():
+            if name.endswith(("self.query", "self.key", "self.value")):
+                module.register_forward_hook(
+                    lambda _, __, output, name=name: caught.__setitem__(name, output.numpy())
+                )
+        model.set_attn_implementation("eager")
+        for start in range(0, len(records), HAND_BATCH):
+            batch = records[start : start + HAND_BATCH]
+            ids = torch.zeros((len(batch), HAND_LENGTH), dtype=torch.long)
+            for row, record in enumerate(batch):
+                ids[row, : len(record.token_ids)] = torch.tensor(record.token_ids)
+            with torch.no_grad():
+                output = model(
+                    input_ids=ids, attention_mask=(ids != 0).long(), output_attentions=True
+                )
+            maps = {f"attention{n}": a.numpy() for n, a in enumerate(output.attentions)}
+            np.savez_compressed(folder / f"{start}.npz", **maps, **caught)
 
     def _new_vault(self, name: str) -> qkvault.VaultWriter:
         path = self.scratch / name
         shutil.rmtree(path, ignore_errors=True)
-        return qkvault.create(path, self.spec, self.records)
+        return qkvault.create(path, self.specs[name], self.records)
+
+
+def _discard(buffer: qkvault.UnitBuffer) -> qkvault.Receipt:
+    buffer.claim.release()
+    return qkvault.Receipt(0, 0)
 
 
 def _time(way: Callable[[], None]) -> tuple[float, float]:
@@ -197,7 +253,17 @@ def _print(bench: Bench, times: Times) -> None:
             f"{name:8} {wall:8.2f} {_ratio(times, name, 0):6.2f} {cpu:8.2f}"
             f" {_ratio(times, name, 1):6.2f} {count / wall:11.1f}"
         )
-    print(f"vault: {bench.size / 1e6:.1f} MB, {bench.size / tokens / 1e3:.2f} kB a token")
+    for name, size in bench.sizes.items():
+        print(f"{name}: {size / 1e6:.1f} MB, {size / tokens / 1e3:.2f} kB a token")
+
+
+def _print_by_hand(bench: Bench, wall: float, cpu: float, size: int, count: int) -> None:
+    """What the way by hand takes for each example; compare with the table's full."""
+    count = min(count, len(bench.records))
+    print(
+        f"by hand: {count} examples, {wall:.2f} s, {cpu:.2f} s of processors, {size / 1e6:.1f} MB;"
+        f" {count / wall:.1f} examples/s, {size / count / 1e6:.2f} MB an example"
+    )
 
 
 def _ratio(times: Times, name: str, which: int) -> float:
@@ -214,7 +280,8 @@ def _parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="torch threads (default 1)")
     parser.add_argument("--batch-tokens", type=int)
     parser.add_argument("--precision", choices=qkvault.PRECISIONS, default="uint16")
-    parser.add_argument("--attention", choices=("store", "derive"), default="store")
+    parser.add_argument("--ways", default=",".join(WAYS), help="which, separated by commas")
+    parser.add_argument("--by-hand", type=int, default=0, metavar="N", help="examples by hand")
     parser.add_argument("--no-metrics", action="store_true", help="leave head metrics out")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--scratch", help="folder for the vaults (default: the system's)")

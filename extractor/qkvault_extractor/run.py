@@ -18,6 +18,7 @@ import numpy as np
 from qkvault import ResourceError, UnitTaken, token_roles
 from qkvault_extractor.batches import plan_batches
 from qkvault_extractor.driving import Done, InProcess, drive
+from qkvault_extractor.fused import FusedAttention, fuse
 from qkvault_extractor.meter import Meter
 from qkvault_extractor.pack import Batch, Packer
 from qkvault_extractor.signals import terminable
@@ -104,6 +105,7 @@ class Worker:
         self._probe = probe
         self._budget = budget if loaded.feed.takes_batches else 1
         self._ran = ran
+        self._tried: list[FusedAttention | None] = []
         self._turn = threading.Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="qkvault-commit")
 
@@ -163,7 +165,8 @@ class Worker:
         if spec.attention == "derived":
             tiled = TiledAttention(self._probe.recipes, packer.take_tile)
         lengths = buffer.unit.lengths
-        capture = collect(self._loaded.model, self._probe.way, packer.take, tiled)
+        attend = tiled or self._fused(records)
+        capture = collect(self._loaded.model, self._probe.way, packer.take, attend)
         with torch.inference_mode(), capture as collector:
             for rows in plan_batches(lengths, self._budget, self._loaded.feed.kinds(records)):
                 collector.start_forward()
@@ -173,6 +176,14 @@ class Worker:
                 if tiled is not None:
                     tiled.finish()
                 self._ran(lengths[rows])
+
+    def _fused(self, records: Sequence[Record]) -> FusedAttention | None:
+        """Fused attention, where the weights are not to be seen; tried on the first unit."""
+        if "attention" in self._writer.spec.arrays or self._probe.way != "interface":
+            return None
+        if not self._tried:
+            self._tried = [fuse(self._loaded, self._probe.recipes, records)]
+        return self._tried[0]
 
     def _forward(self, packer: Packer, rows: np.ndarray, records: Sequence[Record]) -> None:
         import torch
