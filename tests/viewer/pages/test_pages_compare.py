@@ -68,6 +68,21 @@ def test_tokens_move_in_step(viewer: Viewer) -> None:
         assert row.get_attribute("data-token") == "4"
 
 
+def test_a_difference_is_read_by_keyboard(
+    viewer: Viewer, pairs: qkvault.Vault, tuned: qkvault.Vault
+) -> None:
+    viewer.open("?ex=1&view=compare&vs=tuned~1&layer=4&heads=2")
+    canvas = viewer.page.locator(".difference canvas[role=img]")
+    canvas.focus()
+    for key in ("ArrowDown", "ArrowDown", "ArrowRight"):
+        viewer.page.keyboard.press(key)
+    change = (tuned[1].attention[4, 2] - pairs[1].attention[4, 2])[1, 1]
+    said = viewer.page.locator(".difference-readout").get_attribute("data-change")
+    assert float(str(said)) == pytest.approx(change, abs=2e-6)
+    viewer.page.keyboard.press("Enter")
+    viewer.settled("token=q1")
+
+
 def test_pinning_from_the_list_and_swapping(viewer: Viewer) -> None:
     viewer.open("?ex=1")
     viewer.page.locator('.row[data-index="4"]').hover()

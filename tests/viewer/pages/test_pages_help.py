@@ -54,6 +54,55 @@ class TestPalette:
         assert viewer.page.locator("#palette").is_hidden()
 
 
+class TestKeys:
+    def test_every_setting_of_a_view_has_a_key(self, viewer: Viewer) -> None:
+        viewer.open("?ex=1")
+        for key, shown in (
+            ("[", "mass=95"),
+            ("[", "mass=90"),
+            ("]", "mass=95"),
+            ("s", "special=hide"),
+            ("s", "special=renormalise"),
+            ("w", "words=1"),
+            ("m", "draw=matrix"),
+            ("f", "filter=aa"),
+            ("v", "columns=value"),
+            ("d", "dims=sorted"),
+            ("l", "head=1"),
+            ("j", "layer=4"),
+            ("c", "vs=1"),
+            ("4", "view=compare"),
+        ):
+            viewer.page.keyboard.press(key)
+            viewer.settled(shown)
+
+    def test_the_help_page_lists_them_all(self, viewer: Viewer) -> None:
+        viewer.open()
+        viewer.page.keyboard.press("?")
+        listed = viewer.page.locator("#help kbd").all_text_contents()
+        assert {*"1234jklhafm[]swvdxc/et?>.,np", "Esc"} <= set(listed)
+        assert viewer.page.locator("#help").is_visible()
+
+    def test_what_has_the_focus_shows_it(self, viewer: Viewer) -> None:
+        viewer.open("?ex=1&view=compare&vs=2&heads=1")
+        seen = set()
+        for _ in range(60):
+            viewer.page.keyboard.press("Tab")
+            name, width, style = viewer.page.evaluate(
+                """() => {
+                  const one = document.activeElement;
+                  const { outlineWidth, outlineStyle } = getComputedStyle(one);
+                  return [one.id || one.className || one.tagName, outlineWidth, outlineStyle];
+                }"""
+            )
+            if name == "BODY":
+                break
+            seen.add(name)
+            assert style not in ("none", "hidden"), name
+            assert float(width.removesuffix("px")) >= 1, name
+        assert len(seen) > 15
+
+
 class TestHints:
     def test_dismissed_for_good(self, viewer: Viewer) -> None:
         viewer.open()

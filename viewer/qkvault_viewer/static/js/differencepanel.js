@@ -31,9 +31,9 @@ export class DifferencePanel {
   /** @param {Acts} acts */
   constructor(acts) {
     this.acts = acts;
-    this.canvas = el("canvas", { role: "img" });
+    this.canvas = el("canvas", { role: "img", tabindex: "0" });
     this.title = el("h3", {});
-    this.readout = el("p", { class: "difference-readout" });
+    this.readout = el("p", { class: "difference-readout", role: "status" });
     this.summary = el("p", { class: "difference-summary" });
     this.scale = el("canvas", { "aria-hidden": "true" });
     this.legend = el("div", { class: "difference-legend" });
@@ -41,11 +41,9 @@ export class DifferencePanel {
     this.element = el("section", { class: "difference" }, el("header", {}, this.title, this.legend), this.body, this.summary, this.readout);
     this.canvas.addEventListener("pointermove", (event) => this.pointed(event));
     this.canvas.addEventListener("pointerleave", () => this.point(null));
-    this.canvas.addEventListener("click", (event) => {
-      const cell = this.cellAt(event);
-      const token = cell && this.difference?.rows[cell[0]].a;
-      if (token !== null && token !== undefined) acts.pick({ side: "left", token });
-    });
+    this.canvas.addEventListener("click", (event) => this.pick(this.cellAt(event)));
+    this.canvas.addEventListener("keydown", (event) => this.pressed(event));
+    this.canvas.addEventListener("blur", () => this.point(null));
     /** @type {Difference | null} */
     this.difference = null;
     /** @type {Focus | null} */
@@ -226,6 +224,28 @@ export class DifferencePanel {
     const row = Math.floor((event.clientY - box.top - this.top) / this.cell);
     const { rows, columns } = this.difference;
     return row >= 0 && row < rows.length && column >= 0 && column < columns.length ? [row, column] : null;
+  }
+
+  /** Keep the query of a cell. @param {[number, number] | null} cell */
+  pick(cell) {
+    const token = cell && this.difference?.rows[cell[0]].a;
+    if (token !== null && token !== undefined) this.acts.pick({ side: "left", token });
+  }
+
+  /** Arrows move from cell to cell. @param {KeyboardEvent} event */
+  pressed(event) {
+    const move = { ArrowDown: [1, 0], ArrowUp: [-1, 0], ArrowRight: [0, 1], ArrowLeft: [0, -1] }[event.key];
+    if (!this.difference || (!move && event.key !== "Enter")) return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (!move) {
+      this.pick(this.pointedAt);
+      return;
+    }
+    const { rows, columns } = this.difference;
+    const [row, column] = this.pointedAt ?? [-move[0], -move[1]];
+    const within = (/** @type {number} */ at, /** @type {number} */ count) => Math.max(0, Math.min(count - 1, at));
+    this.point([within(row + move[0], rows.length), within(column + move[1], columns.length)]);
   }
 
   /** @param {MouseEvent} event */

@@ -19,6 +19,7 @@ const QUIET_MS = 250;
 const HINTS = [
   ["Point at a token", "to see its own lines and their numbers here; click to keep it."],
   ["Click a cell of the head map", "to see that head alone; shift-click adds another."],
+  ["Neuron", "opens a head: how a query meets every key, dimension by dimension."],
   ["⇄ on an example of the list", "puts it beside this one and shows what differs."],
 ];
 

@@ -4,6 +4,7 @@ import { Api, ApiError, isAbort } from "./api.js";
 import {
   clearExample, fillStores, hideNotice, showError, showExample, showMissing, showTop, switchTheme,
 } from "./chrome.js";
+import { makeCommands, makePlaces, makeSupply } from "./catalogue.js";
 import { fillHelp, listen } from "./commands.js";
 import { makeContext } from "./context.js";
 import { Corpus } from "./corpus.js";
@@ -12,7 +13,7 @@ import { Comparison } from "./comparison.js";
 import { HeadMap } from "./headmap.js";
 import { Inspector } from "./inspector.js";
 import { Hints } from "./hints.js";
-import { makeCommands, makePlaces, makeSupply, Navigation } from "./navigation.js";
+import { Navigation } from "./navigation.js";
 import { Palette } from "./palette.js";
 import { Prefetch } from "./prefetch.js";
 import { formatState, Store } from "./state.js";

@@ -2,10 +2,7 @@
 
 import { FILTERS, placeState } from "./context.js";
 import { byId, el } from "./dom.js";
-import { metricTitle } from "./metrics.js";
-import { metricColumn } from "./slice.js";
-import { MOST_PINS } from "./state.js";
-import { plainText } from "./tokens.js";
+import { DIMS, MOST_PINS, SPECIALS } from "./state.js";
 import { drawnAs } from "./views/model.js";
 
 /**
@@ -20,6 +17,9 @@ import { drawnAs } from "./views/model.js";
  *   findTwin: (name: string, id: string) => Promise<string | null>,
  *   hover: (focus: Focus | null) => void, reveal: (focus: Focus) => void, toggleTheme: () => void}} Page
  */
+
+/** What comes after one of a list, round and round. @template T @param {readonly T[]} list @param {T} one @returns {T} */
+const after = (list, one) => list[(list.indexOf(one) + 1) % list.length];
 
 export class Navigation {
   /** @param {Page} page */
@@ -210,6 +210,35 @@ export class Navigation {
     this.setFilter(FILTERS[(at + 1) % FILTERS.length].name);
   }
 
+  /** Show, hide, or leave out special tokens. */
+  nextSpecial() {
+    this.setSpecial(after(SPECIALS, this.page.store.state.special));
+  }
+
+  /** How softmax comes about, or what it makes of the values. */
+  otherColumns() {
+    const { view, expanded, columns } = this.page.store.state;
+    const opens = view !== "neuron" || !expanded || columns === "score";
+    this.set({ view: "neuron", expanded: true, columns: opens ? "value" : "score" });
+  }
+
+  /** The dimensions of the neuron view in their order, sorted, or the strongest. */
+  nextDims() {
+    this.set({ view: "neuron", expanded: true, dims: after(DIMS, this.page.store.state.dims) });
+  }
+
+  /** The encoder's attention, the decoder's, or the one between them. */
+  nextStack() {
+    const [place, vault] = [this.place(), this.page.vault];
+    if (place && vault && vault.stacks.length > 1) this.setStack(after(vault.stacks.map(({ name }) => name), place.stack.name));
+  }
+
+  /** Draw more or less of the mass. @param {number} by per cent */
+  moreMass(by) {
+    const { mass } = this.page.store.state;
+    this.setMass(Math.min(100, Math.max(1, mass + by - (mass === 1 && by > 0 ? 1 : 0))));
+  }
+
   otherDrawing() {
     const { context } = this.page;
     if (context && context.state.view !== "neuron") this.setDraw(drawnAs(context) === "lines" ? "matrix" : "lines");
@@ -271,73 +300,4 @@ export class Navigation {
       jump.value = String(this.page.store.state.example);
     });
   }
-}
-
-/**
- * @param {Page & {acts: Navigation, takeAway: import("./takeaway.js").TakeAway}} page
- * @returns {import("./commands.js").Command[]}
- */
-export function makeCommands(page) {
-  const { acts } = page;
-  const show = (/** @type {ViewName} */ view) => () => acts.set({ view });
-  const help = /** @type {HTMLDialogElement} */ (byId("help"));
-  return [
-    { keys: ["1"], title: "Heads: all heads of a layer", group: "Views", run: show("heads") },
-    { keys: ["2"], title: "Model: all layers and heads", group: "Views", run: show("model") },
-    { keys: ["3"], title: "Neuron: query and key of a head", group: "Views", run: show("neuron") },
-    { keys: ["4"], title: "Compare: this example beside others", group: "Views", run: show("compare") },
-    { keys: ["j"], title: "Next layer", group: "Layers and heads", run: () => acts.stepLayer(1) },
-    { keys: ["k"], title: "Previous layer", group: "Layers and heads", run: () => acts.stepLayer(-1) },
-    { keys: ["l"], title: "Next head", group: "Layers and heads", run: () => acts.stepHead(1) },
-    { keys: ["h"], title: "Previous head", group: "Layers and heads", run: () => acts.stepHead(-1) },
-    { keys: ["a"], title: "All heads", group: "Layers and heads", run: acts.allHeads },
-    { keys: ["f"], title: "Next sentence filter", group: "Layers and heads", run: () => acts.nextFilter() },
-    { keys: ["m"], title: "Lines or matrix; lines or columns", group: "Layers and heads", run: () => acts.otherDrawing() },
-    { keys: [".", "n"], title: "Next example of the list", group: "Examples", run: () => void acts.step(1) },
-    { keys: [",", "p"], title: "Previous example of the list", group: "Examples", run: () => void acts.step(-1) },
-    { keys: ["/"], title: "Search the texts", group: "Examples", run: () => acts.focusSearch() },
-    { keys: ["e"], title: "Take this view away", group: "Page", run: () => page.takeAway.toggle() },
-    { keys: ["Escape"], title: "Let go, close", group: "Page", run: () => acts.back() },
-    { keys: [">"], title: "All commands ( Ctrl K or ⌘ K )", group: "Page", run: () => page.palette.open() },
-    { keys: ["t"], title: "Dark or light", group: "Page", run: () => page.toggleTheme() },
-    { keys: ["?"], title: "This list", group: "Page", run: () => help.showModal() },
-  ];
-}
-
-/**
- * What the palette offers besides the commands: places to go.
- * @param {Page & {acts: Navigation, takeAway: import("./takeaway.js").TakeAway}} page
- * @returns {import("./palette.js").Entry[]}
- */
-export function makePlaces({ acts, vault, stores, store }) {
-  if (!vault) return [];
-  const place = placeState(store.state, vault);
-  const firstStack = vault.stacks[0].name;
-  const sorts = vault.metrics.map((metric) => {
-    const name = metricColumn({ stack: place.stack.name, metric, layer: place.layer, head: place.head }, firstStack);
-    return { title: `Sort by ${metricTitle(metric)} of layer ${place.layer} head ${place.head}`, group: "Examples", run: () => acts.order(name, true) };
-  });
-  const colours = ["", ...vault.metrics].map((metric) => ({
-    title: `Colour the head map by ${metric ? metricTitle(metric) : "pictures"}`, group: "Head map", run: () => acts.setMetric(metric),
-  }));
-  const layers = place.stack.layers.map((layer) => ({ title: `Layer ${layer}`, group: "Layers and heads", run: () => acts.setLayer(layer) }));
-  const vaults = stores.filter(({ name }) => name !== vault.name)
-    .map(({ name, title }) => ({ title: `Open the vault ${plainText(title)}`, group: "Vaults", run: () => acts.openStore(name) }));
-  const slices = [{ title: "Clear search, filters and order", group: "Examples", run: acts.clear }];
-  return [...vaults, ...slices, ...layers, ...colours, ...sorts];
-}
-
-/**
- * @param {Page & {acts: Navigation, takeAway: import("./takeaway.js").TakeAway}} page
- * @returns {import("./palette.js").Supply}
- */
-export function makeSupply(page) {
-  return (typed) => {
-    if (!typed || !page.vault) return [];
-    const { acts } = page;
-    const index = /^#?\d{1,9}$/.test(typed) ? Number(typed.replace("#", "")) : -1;
-    const jump = index >= 0 && index < page.vault.examples
-      ? [{ title: `Example ${index}`, group: "Go to", run: () => acts.open(index) }] : [];
-    return [...jump, { title: `Search the texts for “${plainText(typed)}”`, group: "Examples", run: () => acts.search(typed) }];
-  };
 }

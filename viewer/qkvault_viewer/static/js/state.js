@@ -67,7 +67,8 @@ const VIEWS = ["heads", "model", "neuron", "compare"];
 export const MOST_PINS = 5;
 const FILTERS = ["all", "aa", "bb", "ab", "ba"];
 const DRAWINGS = ["auto", "lines", "matrix"];
-const SPECIALS = ["show", "hide", "renormalise"];
+export const SPECIALS = /** @type {const} */ (["show", "hide", "renormalise"]);
+export const DIMS = /** @type {const} */ (["order", "sorted", "top"]);
 
 /** @param {string | null} text @returns {number | null} */
 function wholeNumber(text) {
@@ -128,7 +129,7 @@ export function parseState(search) {
     expanded: given.get("expanded") === "1",
     locked: parseFocus(given.get("token")),
     columns: oneOf(given.get("columns"), ["score", "value"], START.columns),
-    dims: oneOf(given.get("dims"), ["order", "sorted", "top"], START.dims),
+    dims: oneOf(given.get("dims"), DIMS, START.dims),
     mass: Math.min(100, Math.max(1, wholeNumber(given.get("mass")) ?? START.mass)),
     special: oneOf(given.get("special"), SPECIALS, START.special),
     words: given.get("words") === "1",

@@ -176,6 +176,7 @@ export class TakeAway {
       else await this.takeFrom(kind, context, source);
     } catch (error) {
       this.status.textContent = error instanceof Error ? error.message : String(error);
+      this.page.say(this.status.textContent);
     }
   }
 
