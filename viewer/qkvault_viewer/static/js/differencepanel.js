@@ -3,6 +3,7 @@
 import { el, isDark, sizeCanvas, themeColour } from "./dom.js";
 import { findExtremes } from "./difference.js";
 import { hatch } from "./headmap.js";
+import { paintSigned } from "./matrix.js";
 import { css, formatWeight, signedColour } from "./scale.js";
 
 /**
@@ -113,13 +114,10 @@ export class DifferencePanel {
     const { rows, columns, values, largest } = /** @type {Difference} */ (this.difference);
     const picture = el("canvas");
     [picture.width, picture.height] = [Math.max(1, columns.length), Math.max(1, rows.length)];
-    const image = new ImageData(picture.width, picture.height);
     const dark = isDark();
-    values.forEach((value, cell) => {
-      const { rgb, alpha } = changeColour(value, largest, dark);
-      image.data.set([...rgb, Math.round(255 * alpha)], 4 * cell);
-    });
-    /** @type {CanvasRenderingContext2D} */ (picture.getContext("2d")).putImageData(image, 0, 0);
+    const pixels = paintSigned(values, columns.length, [...columns.keys()], dark, (value) => changeColour(value, largest, dark).alpha);
+    if (!pixels.length) return picture;
+    /** @type {CanvasRenderingContext2D} */ (picture.getContext("2d")).putImageData(new ImageData(pixels, columns.length), 0, 0);
     return picture;
   }
 

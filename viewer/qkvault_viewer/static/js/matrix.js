@@ -1,4 +1,6 @@
-/** Attention as a matrix: codes through a colour table into pixels. Pure. */
+/** Cells as pixels: codes through a colour table, signed values through two hues. Pure. */
+
+import { signedColour } from "./scale.js";
 
 /**
  * √-codes (weight = (code / 255)²) of one map, cropped to some rows and columns.
@@ -34,4 +36,29 @@ export function binTokens(tokens, length, side) {
   if (side >= length) return [...tokens];
   const bins = new Set(tokens.map((token) => Math.ceil(((token + 1) * side) / length) - 1));
   return [...bins];
+}
+
+/**
+ * Signed values, one pixel each: the hue is the sign; NaN is clear.
+ * @param {Float32Array} values (row, entry), flat
+ * @param {number} across entries of a row
+ * @param {readonly number[]} order entries shown, left to right
+ * @param {boolean} dark
+ * @param {(value: number) => number} opacityOf 0 to 1
+ * @returns {Uint8ClampedArray<ArrayBuffer>} RGBA, order.length wide
+ */
+export function paintSigned(values, across, order, dark, opacityOf) {
+  const rows = Math.floor(values.length / across);
+  const pixels = new Uint8ClampedArray(4 * rows * order.length);
+  const [plus, minus] = [signedColour(1, 1, dark).rgb, signedColour(-1, 1, dark).rgb];
+  let out = 0;
+  for (let row = 0; row < rows * across; row += across) {
+    for (const entry of order) {
+      const value = values[row + entry];
+      pixels.set(value < 0 ? minus : plus, out);
+      pixels[out + 3] = Math.round(255 * opacityOf(value));
+      out += 4;
+    }
+  }
+  return pixels;
 }

@@ -1,5 +1,6 @@
 /** Drawing of the neuron view's columns: stripes of vectors, bars of scores, weights and lengths. */
 
+import { paintSigned } from "./matrix.js";
 import { scoreOf, sees, softmaxOf } from "./scoreterms.js";
 import { css, formatSigned, formatWeight, signedColour, signedUnit } from "./scale.js";
 
@@ -103,22 +104,9 @@ export function pictureOf(values, dimensions, order, dark) {
   const canvas = document.createElement("canvas");
   canvas.width = order.length;
   canvas.height = Math.max(1, values.length / dimensions);
-  const image = new ImageData(canvas.width, canvas.height);
   const unit = signedUnit(values);
-  const [plus, minus] = [signedColour(1, 1, dark).rgb, signedColour(-1, 1, dark).rgb];
-  let out = 0;
-  for (let row = 0; row + dimensions <= values.length; row += dimensions) {
-    for (const d of order) {
-      const value = values[row + d];
-      const rgb = value < 0 ? minus : plus;
-      image.data[out] = rgb[0];
-      image.data[out + 1] = rgb[1];
-      image.data[out + 2] = rgb[2];
-      image.data[out + 3] = Math.round(255 * Math.tanh(Math.abs(value) / unit));
-      out += 4;
-    }
-  }
-  canvas.getContext("2d")?.putImageData(image, 0, 0);
+  const pixels = paintSigned(values, dimensions, order, dark, (value) => signedColour(value, unit, dark).alpha);
+  if (pixels.length) canvas.getContext("2d")?.putImageData(new ImageData(pixels, canvas.width), 0, 0);
   return canvas;
 }
 

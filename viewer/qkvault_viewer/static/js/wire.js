@@ -17,11 +17,12 @@ let halves = null;
 /** All 65,536 half floats as float32, built once: `Float16Array` is not in every browser. */
 function halfTable() {
   const table = new Float32Array(65536);
+  const powers = Float64Array.from({ length: 31 }, (_, exponent) => 2 ** (exponent - 25));
   for (let bits = 0; bits < 65536; bits += 1) {
     const exponent = (bits >> 10) & 31;
     const fraction = bits & 1023;
-    const size = exponent === 0 ? fraction * 2 ** -24
-      : exponent < 31 ? (1024 + fraction) * 2 ** (exponent - 25)
+    const size = exponent === 0 ? fraction * powers[1]
+      : exponent < 31 ? (1024 + fraction) * powers[exponent]
         : fraction ? NaN : Infinity;
     table[bits] = bits & 0x8000 ? -size : size;
   }
