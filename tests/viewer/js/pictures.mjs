@@ -5,6 +5,7 @@ import { createField, settle, splatBand, splatMap, toneMap } from "../../../view
 import { binTokens, paintMatrix, paintSigned } from "../../../viewer/qkvault_viewer/static/js/matrix.js";
 import { drawScore, drawWeight } from "../../../viewer/qkvault_viewer/static/js/neuroncells.js";
 import { contrastFor, headColour, layerColour, ramp, signedColour } from "../../../viewer/qkvault_viewer/static/js/scale.js";
+import { thumbnailLines } from "../../../viewer/qkvault_viewer/static/js/thumbnails.js";
 
 /** @typedef {{width: number, pixels: Uint8ClampedArray}} Picture RGBA, row-major */
 
@@ -66,6 +67,12 @@ function matrix() {
   return { width: bins.length, pixels: paintMatrix(makeCodes(64, 5), 0, 64, bins, bins, table) };
 }
 
+/** A thumbnail of lines of a text that is pooled. */
+function thumbnail() {
+  const paint = thumbnailLines({ rows: count(64), columns: count(64) }, 48, 64, 1);
+  return { width: 48, pixels: paint({ codes: makeCodes(64, 7), offset: 0, stride: 64 }, layerColour(4, 6, true)) };
+}
+
 /** Vectors of some tokens, their dimensions in another order. */
 function stripes() {
   const order = count(16).reverse();
@@ -98,5 +105,5 @@ function bars() {
 
 /** @returns {Promise<Record<string, Picture>>} */
 export async function makePictures() {
-  return { lines: lines(), band: await band(), bundles: bundles(), matrix: matrix(), stripes: stripes(), bars: bars() };
+  return { lines: lines(), band: await band(), bundles: bundles(), matrix: matrix(), thumbnail: thumbnail(), stripes: stripes(), bars: bars() };
 }

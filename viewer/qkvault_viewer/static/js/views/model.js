@@ -2,10 +2,10 @@
 
 import { breathe, el, isDark, sizeCanvas, themeColour } from "../dom.js";
 import { Enlarged } from "../enlarged.js";
-import { clearField, createField, settle, splatMap, toneMap } from "../lines.js";
 import { binTokens, paintMatrix } from "../matrix.js";
 import { linesFigure, rasterFigure, thumbnailNumbers, weightNumbers } from "../taken.js";
 import { contrastFor, css, layerColour, ramp } from "../scale.js";
+import { thumbnailLines } from "../thumbnails.js";
 
 /**
  * @typedef {import("../context.js").Context} Context
@@ -165,7 +165,7 @@ export class ModelView {
    * @param {{rows: number[], columns: number[]}} bins
    * @returns {(grid: import("../lines.js").Grid, colour: import("../scale.js").Rgb) => HTMLCanvasElement}
    */
-  linePainter({ rows, columns }) {
+  linePainter(bins) {
     const { cell, high } = /** @type {Grid} */ (this.grid);
     const density = Math.min(2, devicePixelRatio || 1);
     const [width, height] = [Math.round(cell * density), Math.round(high * density)];
@@ -173,18 +173,9 @@ export class ModelView {
     tile.width = width;
     tile.height = height;
     const context = /** @type {CanvasRenderingContext2D} */ (tile.getContext("2d"));
-    const field = createField(width, height);
-    const pitch = height / Math.max(rows.length, columns.length);
-    const y = (/** @type {number} */ at) => (at + 0.5) * pitch;
-    const thickness = Math.max(1, Math.min(1.6 * density, pitch * 0.4));
-    const place = { left: y, right: y, thickness, least: 1 };
-    // Where rows lie closer than lines are thick, less gain keeps the thumbnail from filling solid.
-    const gain = 2.2 * Math.min(1, pitch / (3 * thickness)) ** 0.9;
+    const paint = thumbnailLines(bins, width, height, density);
     return (grid, colour) => {
-      clearField(field);
-      splatMap(field, grid, rows, columns, place);
-      settle(field, colour);
-      context.putImageData(new ImageData(toneMap(field, gain), width, height), 0, 0);
+      context.putImageData(new ImageData(paint(grid, colour), width, height), 0, 0);
       return tile;
     };
   }
