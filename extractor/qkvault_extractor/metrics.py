@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 
-from qkvault import Mask, TokenRoles, visible_range
+from qkvault import METRICS, WITHIN_ONE_SEQUENCE, Mask, TokenRoles, visible_range
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,31 +49,34 @@ class HeadMetrics:
     """Measures the heads of one batch, layer after layer.
 
     Args:
-        lengths: tokens of each example.
-        roles: of each example's tokens.
+        lengths: tokens of each example; query tokens, in cross-attention.
+        roles: of each example's tokens; of its query tokens, in cross-attention.
         device: where attention will be.
+        keys: lengths and roles of the key tokens, in cross-attention.
     """
 
     def __init__(
-        self, lengths: Sequence[int], roles: Sequence[TokenRoles], device: torch.device
+        self,
+        lengths: Sequence[int],
+        roles: Sequence[TokenRoles],
+        device: torch.device,
+        keys: tuple[Sequence[int], Sequence[TokenRoles]] | None = None,
     ) -> None:
-        self._lengths = np.asarray(lengths, np.int64)
-        longest = int(self._lengths.max())
-        special = _pad([role.special for role in roles], longest)
-        punctuation = _pad([role.punctuation for role in roles], longest)
-        second = _pad([role.segments == 1 for role in roles], longest)
-        first = _pad([role.segments == 0 for role in roles], longest)
-        there = np.arange(longest) < self._lengths[:, None]  # (example, token)
-        own = there & ~special
-        queries = np.where(own.any(1, keepdims=True), own, there)
-        texts = [own & first, own & second]
-        rest = there & (np.arange(longest) > 0)
-        kinds = np.stack([special, own & ~punctuation, *texts, rest], 1).astype(np.float32)
+        asking = _Tokens(lengths, roles)
+        asked = asking if keys is None else _Tokens(*keys)
+        self._crosses = keys is not None
+        self._key_lengths = asked.lengths
+        some = asking.own.any(1, keepdims=True)
+        queries = np.where(some, asking.own, asking.there)
+        rest = asked.there & (np.arange(asked.there.shape[1]) > 0)
+        kinds = np.stack([asked.special, asked.content, *asked.texts, rest], 1).astype(np.float32)
+        pairs = asking.texts[0].any(1) & asking.texts[1].any(1)
         self._device = device
         self._kinds = torch.from_numpy(kinds).to(device)  # (example, kind, key_token)
         self._queries = torch.from_numpy(queries).to(device)  # (example, query_token)
-        self._texts = [torch.from_numpy(text).to(device) for text in texts]
-        self._pairs = torch.from_numpy(texts[0].any(1) & texts[1].any(1)).to(device)
+        self._texts = [torch.from_numpy(text).to(device) for text in asking.texts]
+        self._pairs = torch.from_numpy(pairs).to(device)
+        longest = max(queries.shape[1], rest.shape[1])
         self._steps = torch.arange(longest, dtype=torch.float32, device=device)
         self._spans: dict[Mask, Tensor] = {}
         self._away: dict[tuple[int, int], Tensor] = {}
@@ -155,7 +158,7 @@ class HeadMetrics:
         span = self._span(mask)[:, None]
         texts = [text[:, None] & self._pairs[:, None, None] for text in self._texts]
         left = queries & (rest > LEAST_REST)
-        return torch.stack(
+        values = torch.stack(
             [
                 _mean(entropy, queries),
                 _mean(entropy / span, queries & (span > 0)),
@@ -169,13 +172,16 @@ class HeadMetrics:
             ],
             -1,
         )
+        if self._crosses:
+            values[..., [METRICS.index(name) for name in WITHIN_ONE_SEQUENCE]] = torch.nan
+        return values
 
     def _distances(self, start: int, queries: int) -> Tensor:
         """Distance of some queries from each key but the first, ``(query_token, key_token)``."""
         kept = self._away.get((start, queries))
         if kept is None:
             steps = self._steps[start : start + queries]
-            kept = (steps[:, None] - self._steps[None, :]).abs_()
+            kept = (steps[:, None] - self._steps[None, : self._kinds.shape[2]]).abs_()
             kept[:, 0] = 0.0
             if start == 0:  # tiles of long texts are each met once per layer, and are large
                 self._away[start, queries] = kept
@@ -208,12 +214,27 @@ class HeadMetrics:
         """ln of how many keys each query sees, ``(example, query_token)``."""
         span = self._spans.get(mask)
         if span is None:
-            longest = len(self._steps)
-            low, high = visible_range(mask, range(longest), longest)
-            seen = np.minimum(high, self._lengths[:, None]) - low
+            low, high = visible_range(mask, range(self._queries.shape[1]), self._kinds.shape[2])
+            seen = np.minimum(high, self._key_lengths[:, None]) - low
             logs = np.log(np.maximum(seen, 1)).astype(np.float32)
             span = self._spans.setdefault(mask, torch.from_numpy(logs).to(self._device))
         return span
+
+
+class _Tokens:
+    """The roles of a batch's tokens along one axis: each bool ``(example, token)``, padded."""
+
+    def __init__(self, lengths: Sequence[int], roles: Sequence[TokenRoles]) -> None:
+        self.lengths = np.asarray(lengths, np.int64)
+        longest = int(self.lengths.max())
+        self.there = np.arange(longest) < self.lengths[:, None]
+        self.special = _pad([role.special for role in roles], longest)
+        self.own = self.there & ~self.special
+        self.content = self.own & ~_pad([role.punctuation for role in roles], longest)
+        self.texts = [
+            self.own & _pad([role.segments == number for role in roles], longest)
+            for number in (0, 1)
+        ]
 
 
 def _largest(weights: Tensor, out: Tensor) -> None:

@@ -15,16 +15,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qkvault import THUMBNAIL_SIDE, ArrayName, InputError, Precision, make_thumbnail
+from qkvault import (
+    THUMBNAIL_SIDE,
+    ArrayName,
+    InputError,
+    Precision,
+    make_thumbnail,
+    token_roles,
+)
 from qkvault_extractor.codes import to_codes
 from qkvault_extractor.metrics import HeadMetrics
-from qkvault_extractor.summaries import LayerSummary
+from qkvault_extractor.summaries import LayerSummary, Run
 from qkvault_extractor.thumbnails import is_poolable, pool
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from qkvault import Mask, TokenRoles
+    from qkvault import Mask, Record, TokenRoles
     from qkvault_extractor.capture import AttentionCall
     from qkvault_extractor.probe import Probe
 
@@ -40,6 +47,11 @@ METRIC_NUMBERS: Final = 1 << 24
 LARGEST_HALF: Final = 65504.0
 """Largest float16."""
 
+Axes = tuple[str, str]
+"""The sequences, ``source`` or ``target``, that query tokens and key tokens are of."""
+
+ONE_SEQUENCE: Final[Axes] = ("source", "source")
+
 _CODE_DTYPES: Final = {"uint8": torch.uint8, "uint16": torch.uint16}
 
 
@@ -52,30 +64,58 @@ class Batch:
         lengths: their tokens, int64 [B].
         ids: what they are called in error messages.
         roles: of each one's tokens; needed only where head metrics are kept.
+        target_lengths, target_roles: of their targets, where they have any.
     """
 
     rows: NDArray[np.int64]
     lengths: NDArray[np.int64]
     ids: Sequence[str]
     roles: Sequence[TokenRoles] = ()
+    target_lengths: NDArray[np.int64] | None = None
+    target_roles: Sequence[TokenRoles] = ()
 
-    def runs(self, heads: int) -> list[tuple[int, int, int]]:
-        """Half-open ranges that share one length and fit into a cache: ``(start, stop, length)``.
+    @classmethod
+    def of_records(
+        cls, rows: NDArray[np.int64], records: Sequence[Record], *, measured: bool
+    ) -> Batch:
+        """The batch of some records, with their roles where heads are ``measured``."""
+        targets = [record.target for record in records if record.target is not None]
+        return cls(
+            rows,
+            np.array([len(record.tokens) for record in records], np.int64),
+            [record.id for record in records],
+            [token_roles(record) for record in records] if measured else (),
+            np.array([len(target.tokens) for target in targets], np.int64) if targets else None,
+            [token_roles(target) for target in targets] if measured else (),
+        )
+
+    def side(self, sequence: str) -> NDArray[np.int64]:
+        """Tokens of each example's ``source`` or ``target``."""
+        if sequence == "source":
+            return self.lengths
+        assert self.target_lengths is not None, "the examples have no targets"
+        return self.target_lengths
+
+    def runs(self, heads: int, axes: Axes = ONE_SEQUENCE) -> list[Run]:
+        """Ranges that share their lengths and fit into a cache; as :meth:`equal_lengths`.
 
         Args:
             heads: maps per example that are packed at once.
+            axes: sequences of query and key tokens.
         """
         runs = []
-        for first, last, tokens in self.equal_lengths():
-            step = max(1, CACHED_WEIGHTS // (heads * tokens * tokens))
-            runs += [(i, min(i + step, last), tokens) for i in range(first, last, step)]
+        for first, last, queries, keys in self.equal_lengths(axes):
+            step = max(1, CACHED_WEIGHTS // (heads * queries * keys))
+            runs += [(i, min(i + step, last), queries, keys) for i in range(first, last, step)]
         return runs
 
-    def equal_lengths(self) -> list[tuple[int, int, int]]:
-        """Half-open ranges that share one length: ``(start, stop, length)``."""
-        edges = [0, *(np.flatnonzero(np.diff(self.lengths)) + 1).tolist(), len(self.lengths)]
+    def equal_lengths(self, axes: Axes = ONE_SEQUENCE) -> list[Run]:
+        """Half-open ranges that share their lengths: ``(start, stop, queries, keys)``."""
+        sides = np.stack([self.side(sequence) for sequence in axes], 1)
+        changes = np.flatnonzero(np.diff(sides, axis=0).any(1)) + 1
+        edges = [0, *changes.tolist(), len(sides)]
         return [
-            (first, last, int(self.lengths[first]))
+            (first, last, *sides[first].tolist())
             for first, last in zip(edges, edges[1:], strict=False)
             if first < last
         ]
@@ -110,9 +150,9 @@ class Packer:
         self._buffers = buffers
         self._keeps_attention = "attention" in arrays
         self._summary: LayerSummary | None = None
+        self._axes = probe.axes
         masks = {stack.name: [r.mask for r in stack.recipe] for stack in probe.stacks}
         self._masks = [masks[s.stack][d] for s, d in zip(probe.sites, self._depths, strict=True)]
-        self._meter: HeadMetrics | None = None
         self._vectors = [name for name in ("query", "key", "value") if name in arrays]
         self._scratch = torch.empty(0)
         self._tolerance = 0.0
@@ -124,9 +164,9 @@ class Packer:
 
     def _reset(self, batch: Batch) -> None:
         self._batch = batch
-        self._runs = batch.runs(self._heads)
+        self._runs: dict[Axes, list[Run]] = {}
         self._taken = 0
-        self._meter = None
+        self._meters: dict[Axes, HeadMetrics] = {}
         self._summary = None
         self._metric_rows: dict[int, Tensor] = {}  # of each call, until they are averaged
         self._row_errors: list[Tensor] = []  # one (example,) per call
@@ -145,19 +185,22 @@ class Packer:
                 "a model whose layers depend on its input cannot be captured"
             )
         self._taken += 1
-        depth = self._depths[call.index]
+        depth, axes = self._depths[call.index], self._axes[call.index]
+        if axes not in self._runs:
+            self._runs[axes] = self._batch.runs(self._heads, axes)
+        runs = self._runs[axes]
         with np.errstate(invalid="ignore"):  # NaN is told of by finish(), with the layer's number
             if call.attention is not None:
-                self._pack_maps(site.stack, depth, call.attention)
+                self._pack_maps(site.stack, depth, call.attention, runs)
             for name in self._vectors:
-                self._pack_vectors(f"{site.stack}/{name}", depth, getattr(call, name))
+                self._pack_vectors(f"{site.stack}/{name}", depth, getattr(call, name), runs)
             if f"{site.stack}/metrics" in self._buffers:
                 self._take_metrics(call)
         if self._summary is not None:
             for start, codes in self._summary.thumbnails():
-                side = codes.shape[-1]
                 thumbnails = codes.cpu().numpy()
-                self._write(f"{site.stack}/thumbnail", depth, start, thumbnails, side, side)
+                height, width = codes.shape[2:]
+                self._write(f"{site.stack}/thumbnail", depth, start, thumbnails, height, width)
             self._summary = None
 
     def take_tile(self, index: int, first: int, start: int, weights: Tensor) -> None:
@@ -170,8 +213,9 @@ class Packer:
             weights: float32 ``(example, head, query_token, key_token)``.
         """
         if self._summary is None:
-            meter = self._meter_on(weights.device) if self._batch.roles else None
-            self._summary = LayerSummary(self._batch.equal_lengths(), meter)
+            axes = self._axes[index]
+            meter = self._meter_on(weights.device, axes) if self._batch.roles else None
+            self._summary = LayerSummary(self._batch.equal_lengths(axes), meter)
         self._summary.add(first, start, weights)
 
     def finish(self, logits: Tensor | None) -> None:
@@ -198,28 +242,30 @@ class Packer:
                 raise InputError(f"example {self._batch.ids[bad]}: its logits are not finite")
             self._buffers["logits"][self._batch.rows] = logits.float().cpu().numpy()
 
-    def _pack_maps(self, stack: str, depth: int, attention: Tensor) -> None:
+    def _pack_maps(self, stack: str, depth: int, attention: Tensor, runs: list[Run]) -> None:
         """Check a layer's maps and store them, and their thumbnails, where they are kept."""
         self._tolerance = ROW_SUM_TOLERANCE[attention.dtype]
-        for start, stop, tokens in self._runs:
-            part = attention[start:stop, :, :tokens, :tokens]
-            self._check_rows(part)
+        errors = []
+        for start, stop, queries, keys in runs:
+            part = attention[start:stop, :, :queries, :keys]
+            errors.append(self._row_error(part))
             if self._keeps_attention:
                 self._pack_attention(stack, depth, start, part)
+        self._row_errors.append(torch.cat(errors))
 
     def _pack_attention(self, stack: str, depth: int, start: int, attention: Tensor) -> None:
-        """Store maps of one length, ``(example, head, query_token, key_token)``, and thumbnails."""
-        tokens = attention.shape[-1]
+        """Store maps of one shape, ``(example, head, query_token, key_token)``, and thumbnails."""
+        queries, keys = attention.shape[2:]
         if attention.dtype != torch.float32:
             attention = attention.float().clamp_(max=1.0)  # half precision may round above 1
         codes = self._encode(attention, self._precision)
-        self._write(f"{stack}/attention", depth, start, codes, tokens, tokens)
-        side = min(tokens, THUMBNAIL_SIDE)
-        if tokens > THUMBNAIL_SIDE:
+        self._write(f"{stack}/attention", depth, start, codes, queries, keys)
+        if max(queries, keys) > THUMBNAIL_SIDE:
             codes = self._encode_pooled(attention)
         elif self._precision != "uint8":
             codes = self._encode(attention, "uint8")
-        self._write(f"{stack}/thumbnail", depth, start, codes, side, side)
+        bins = (min(side, THUMBNAIL_SIDE) for side in (queries, keys))
+        self._write(f"{stack}/thumbnail", depth, start, codes, *bins)
 
     def _encode(self, weights: Tensor, precision: Precision) -> NDArray[Any]:
         """Give codes on the host; whole numbers may still be float32, to be cast when written."""
@@ -233,16 +279,18 @@ class Packer:
         return scaled.numpy()
 
     def _encode_pooled(self, attention: Tensor) -> NDArray[Any]:
-        if not is_poolable(attention.shape[-1], attention.device):
+        queries, keys = attention.shape[2:]
+        if queries != keys or not is_poolable(keys, attention.device):
             return make_thumbnail(attention.cpu().numpy())
         return self._encode(pool(attention), "uint8")
 
-    def _pack_vectors(self, name: str, depth: int, vectors: Tensor) -> None:
+    def _pack_vectors(self, name: str, depth: int, vectors: Tensor, runs: list[Run]) -> None:
         """Store queries, keys or values, ``(example, head, token, dim)``."""
         self._norms.append(torch.linalg.vector_norm(vectors, dim=(1, 2, 3), dtype=torch.float32))
         dtype = torch.float32 if self._precision == "float32" else torch.float16
         host = vectors.to(dtype).cpu().numpy()
-        for start, stop, tokens in self._runs:
+        for start, stop, queries, keys in runs:
+            tokens = queries if name.endswith("/query") else keys
             self._write(name, depth, start, host[start:stop, :, :tokens], tokens, vectors.shape[-1])
 
     def _take_metrics(self, call: AttentionCall) -> None:
@@ -250,31 +298,35 @@ class Packer:
         if self._summary is not None:
             rows = self._summary.metric_rows()
         else:
-            rows = self._meter_on(call.weights.device).take(call.weights)
+            meter = self._meter_on(call.weights.device, self._axes[call.index])
+            rows = meter.take(call.weights)
         self._metric_rows[call.index] = rows
         if len(self._metric_rows) * rows.numel() > METRIC_NUMBERS:
             self._store_metrics()
 
     def _store_metrics(self) -> None:
         """Store the metrics of the layers taken so far."""
-        alike: dict[tuple[Mask, int], list[int]] = {}
+        alike: dict[tuple[Mask, int, Axes], list[int]] = {}
         for index, rows in self._metric_rows.items():
-            alike.setdefault((self._masks[index], rows.shape[2]), []).append(index)
-        for (mask, _), calls in alike.items():
-            assert self._meter is not None
+            kind = (self._masks[index], rows.shape[2], self._axes[index])
+            alike.setdefault(kind, []).append(index)
+        for (mask, _, axes), calls in alike.items():
             rows = torch.cat([self._metric_rows[index] for index in calls], 2)
             values = (
-                self._meter.average(rows, mask).cpu().numpy()
+                self._meters[axes].average(rows, mask).cpu().numpy()
             )  # (example, layer * head, metric)
             for index, layer in zip(calls, np.split(values, len(calls), axis=1), strict=True):
                 name = f"{self._sites[index].stack}/metrics"
                 self._buffers[name][self._batch.rows, self._depths[index]] = layer
         self._metric_rows.clear()
 
-    def _meter_on(self, device: torch.device) -> HeadMetrics:
-        if self._meter is None:
-            self._meter = HeadMetrics(self._batch.lengths.tolist(), self._batch.roles, device)
-        return self._meter
+    def _meter_on(self, device: torch.device, axes: Axes) -> HeadMetrics:
+        if axes not in self._meters:
+            roles = {"source": self._batch.roles, "target": self._batch.target_roles}
+            query, key = ((self._batch.side(s).tolist(), roles[s]) for s in axes)
+            keys = key if axes[0] != axes[1] else None
+            self._meters[axes] = HeadMetrics(*query, device, keys)
+        return self._meters[axes]
 
     def _write(
         self, name: str, depth: int, start: int, values: NDArray[Any], height: int, width: int
@@ -289,22 +341,17 @@ class Packer:
             self._scratch = torch.empty(x.numel(), device=x.device)
         return self._scratch[: x.numel()].view(x.shape)
 
-    def _check_rows(self, attention: Tensor) -> None:
+    def _row_error(self, attention: Tensor) -> Tensor:
+        """Farthest that a row of each example is from the sum that it should have."""
         sums = attention.sum(-1, dtype=torch.float32)  # (example, head, query_token)
         errors = sums.sub_(1.0)
         errors = errors.abs_() if self._sums_to_one else errors.clamp_(min=0.0)
-        self._row_errors.append(errors.flatten(1).amax(1))
+        return errors.flatten(1).amax(1)
 
     def _check_sums(self) -> None:
         if not self._row_errors:
             return
-        pieces = len(self._runs)
-        errors = torch.stack(
-            [
-                torch.cat(self._row_errors[i : i + pieces])
-                for i in range(0, len(self._row_errors), pieces)
-            ]
-        )  # (call, example)
+        errors = torch.stack(self._row_errors)  # (call, example)
         sound = errors <= self._tolerance  # false for NaN too
         if bool(sound.all()):
             return
@@ -326,7 +373,8 @@ class Packer:
             name = self._vectors[vector]
             site = self._sites[call]
             kept = self._buffers[f"{site.stack}/{name}"]
-            tokens = int(self._batch.lengths[example])
+            axis = self._axes[call][name != "query"]
+            tokens = int(self._batch.side(axis)[example])
             values = kept[self._batch.rows[example], self._depths[call], :, :tokens]
             if not np.isfinite(values).all():
                 raise InputError(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from qkvault import InputError, Recipe, Stack, StackName
+from qkvault import InputError, Recipe, Stack, StackName, token_axes
 from qkvault_extractor.capture import AttentionCall, Collector
 from qkvault_extractor.machine import quiet
 from qkvault_extractor.model import SUPPORTED, LoadedModel
@@ -67,6 +67,16 @@ class Probe:
     sums_to_one: bool = True
     derived_error: float | None = None
     way: Way = "interface"
+
+    @property
+    def target(self) -> bool:
+        """Whether examples have a target: what the decoder of an encoder-decoder reads."""
+        return any(stack.name == "cross" for stack in self.stacks)
+
+    @property
+    def axes(self) -> list[tuple[str, str]]:
+        """Of each call, the sequences of its query tokens and key tokens."""
+        return [token_axes(self, site.stack) for site in self.sites]
 
     @property
     def recipes(self) -> tuple[Recipe, ...]:

@@ -13,9 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
-from qkvault import ResourceError, UnitTaken, token_roles
+from qkvault import ResourceError, UnitTaken
 from qkvault_extractor.batches import plan_batches
 from qkvault_extractor.driving import Done, InProcess, drive
 from qkvault_extractor.fused import FusedAttention, fuse
@@ -26,6 +24,7 @@ from qkvault_extractor.tiles import TiledAttention
 from qkvault_extractor.ways import collect
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from qkvault import Record, Unit, UnitBuffer, VaultWriter
@@ -163,15 +162,16 @@ class Worker:
         packer = Packer(self._probe, spec.arrays, spec.precision, buffer.arrays)
         tiled = None
         if spec.attention == "derived":
-            tiled = TiledAttention(self._probe.recipes, packer.take_tile)
+            tiled = TiledAttention(self._probe.recipes, packer.take_tile, self._probe.axes)
         lengths = buffer.unit.lengths
         attend = tiled or self._fused(records)
         capture = collect(self._loaded.model, self._probe.way, packer.take, attend)
         with torch.inference_mode(), capture as collector:
-            for rows in plan_batches(lengths, self._budget, self._loaded.feed.kinds(records)):
+            kinds, targets = self._loaded.feed.kinds(records), buffer.unit.target_lengths
+            for rows in plan_batches(lengths, self._budget, kinds, targets):
                 collector.start_forward()
                 if tiled is not None:
-                    tiled.start(lengths[rows].tolist(), self._loaded.device)
+                    tiled.start(lengths[rows].tolist(), self._loaded.device, targets[rows].tolist())
                 self._forward(packer, rows, [records[row] for row in rows])
                 if tiled is not None:
                     tiled.finish()
@@ -188,14 +188,13 @@ class Worker:
     def _forward(self, packer: Packer, rows: np.ndarray, records: Sequence[Record]) -> None:
         import torch
 
-        lengths = np.array([len(record.tokens) for record in records])
-        roles = [token_roles(record) for record in records] if self._writer.spec.metrics else ()
-        packer.start(Batch(rows, lengths, [record.id for record in records], roles))
+        measured = bool(self._writer.spec.metrics)
+        packer.start(Batch.of_records(rows, records, measured=measured))
         try:
             output = self._loaded.forward(records)
         except torch.OutOfMemoryError as error:
             raise ResourceError(
                 f"{self._loaded.device} ran out of memory on {len(records)} examples of "
-                f"{lengths[-1]} tokens; use a smaller --batch-tokens"
+                f"up to {max(sum(r.lengths) for r in records)} tokens; use a smaller --batch-tokens"
             ) from error
         packer.finish(output.logits if self._loaded.logits else None)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from qkvault_extractor.metrics import HeadMetrics
 
-Run = tuple[int, int, int]
-"""Examples of one length: first, one after the last, tokens."""
+Run = tuple[int, int, int, int]
+"""Examples of equal lengths: first, one after the last, query tokens, key tokens."""
 
 
 class LayerSummary:
@@ -48,19 +48,19 @@ class LayerSummary:
         if self._meter is not None:
             rows = self._meter.take_rows(weights, start, slice(first, stop))
             self._numbers[first, start] = rows
-        for place, (low, high, tokens) in enumerate(self._runs):
+        for place, (low, high, queries, keys) in enumerate(self._runs):
             a, b = max(low, first), min(high, stop)
-            rows_left = min(weights.shape[2], tokens - start)
+            rows_left = min(weights.shape[2], queries - start)
             if a < b and rows_left > 0:
-                part = weights[a - first : b - first, :, :rows_left, :tokens]
-                self._add_map(place, slice(a - low, b - low), start, part, tokens)
+                part = weights[a - first : b - first, :, :rows_left, :keys]
+                self._add_map(place, slice(a - low, b - low), start, part)
 
     def thumbnails(self) -> list[tuple[int, Tensor]]:
         """First example and codes of each run, uint8 ``(example, head, query_bin, key_bin)``."""
         found = []
-        for (low, _, tokens), pooled in zip(self._runs, self._maps, strict=True):
+        for (low, _, *sides), pooled in zip(self._runs, self._maps, strict=True):
             assert pooled is not None, "a tile is missing"
-            if tokens > THUMBNAIL_SIDE:
+            if max(sides) > THUMBNAIL_SIDE:
                 pooled = to_codes(pooled.clamp_(max=1.0), "uint8", pooled)
             found.append((low, pooled.to(torch.uint8)))
         return found
@@ -74,22 +74,24 @@ class LayerSummary:
             parts.append(torch.cat(tiles, 3) if len(tiles) > 1 else tiles[0])
         return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
-    def _add_map(self, place: int, examples: slice, start: int, part: Tensor, tokens: int) -> None:
+    def _add_map(self, place: int, examples: slice, start: int, part: Tensor) -> None:
         """Code a short text's rows at once; sum a longer one's into its bins."""
-        low, high, _ = self._runs[place]
-        side = min(tokens, THUMBNAIL_SIDE)
+        low, high, queries, keys = self._runs[place]
+        height, width = (min(tokens, THUMBNAIL_SIDE) for tokens in (queries, keys))
         target = self._maps[place]
         if target is None:
-            target = part.new_zeros((high - low, part.shape[1], side, side))
+            target = part.new_zeros((high - low, part.shape[1], height, width))
             self._maps[place] = target
-        rows = part.shape[2]
-        if tokens <= THUMBNAIL_SIDE:
-            into = target[examples, :, start : start + rows]
-            to_codes(part, "uint8", into)
+        rows = slice(start, start + part.shape[2])
+        if (height, width) == (queries, keys):
+            to_codes(part, "uint8", target[examples, :, rows])
             return
-        keys, queries = _bins(tokens, part.device)
-        summed = torch.matmul(part, keys)  # (example, head, query_token, key_bin)
-        target[examples] += torch.matmul(queries[:, start : start + rows], summed)
+        if keys > THUMBNAIL_SIDE:
+            part = torch.matmul(part, _bins(keys, part.device)[0])  # (..., query_token, key_bin)
+        if queries > THUMBNAIL_SIDE:
+            target[examples] += torch.matmul(_bins(queries, part.device)[1][:, rows], part)
+        else:
+            target[examples, :, rows] = part
 
 
 @lru_cache(maxsize=128)

@@ -37,18 +37,33 @@ class TiledAttention:
     Args:
         recipes: of each call of a forward pass, all known.
         on_tile: told of each tile; None where nobody wants to know.
+        axes: of each call, the sequences of its query tokens and key tokens; the only one there is
+            if not given.
     """
 
-    def __init__(self, recipes: Sequence[Recipe], on_tile: TileCall | None) -> None:
+    def __init__(
+        self,
+        recipes: Sequence[Recipe],
+        on_tile: TileCall | None,
+        axes: Sequence[tuple[str, str]] | None = None,
+    ) -> None:
         self._recipes = recipes
         self._on_tile = on_tile
-        self._lengths: Tensor | None = None
+        self._axes = axes
+        self._lengths: dict[str, Tensor] = {}
         self._checked: set[tuple[int, Mask]] = set()
         self._mismatches: list[Tensor] = []
 
-    def start(self, lengths: Sequence[int], device: torch.device) -> None:
-        """Begin a batch: tokens of each example."""
-        self._lengths = torch.tensor(lengths, device=device)
+    def start(
+        self,
+        lengths: Sequence[int],
+        device: torch.device,
+        target_lengths: Sequence[int] | None = None,
+    ) -> None:
+        """Begin a batch: tokens of each example, and of its target where there is one."""
+        self._lengths = {"source": torch.tensor(lengths, device=device)}
+        if target_lengths is not None:
+            self._lengths["target"] = torch.tensor(target_lengths, device=device)
         self._checked.clear()
         self._mismatches.clear()
 
@@ -86,7 +101,8 @@ class TiledAttention:
         """
         recipe = self._recipes[index]
         if mask is not None:
-            self._check_mask(mask, recipe.mask)
+            axes = ("source", "source") if self._axes is None else self._axes[index]
+            self._check_mask(mask, recipe.mask, axes)
         out = value.new_empty((query.shape[0], query.shape[2], query.shape[1], value.shape[3]))
         cells = CELLS.get(query.device.type, MOST_CELLS)
         for examples, rows in _cut(query.shape, key.shape[2], cells):
@@ -98,14 +114,14 @@ class TiledAttention:
             out[examples, rows] = mixed.transpose(1, 2)
         return out
 
-    def _check_mask(self, mask: Tensor, rule: Mask) -> None:
+    def _check_mask(self, mask: Tensor, rule: Mask, axes: tuple[str, str]) -> None:
         """Note whether a mask hides what its rule and padding hide; layers mostly share one."""
         known = (mask.data_ptr(), rule)
-        if known in self._checked or self._lengths is None:
+        if known in self._checked or not self._lengths:
             return
         self._checked.add(known)
         examples, heads, queries, keys = mask.shape
-        there = self._lengths[:examples, None]
+        asking, there = (self._lengths[sequence][:examples, None] for sequence in axes)
         if heads != 1:
             self._mismatches.append(torch.ones((), dtype=torch.bool, device=mask.device))
             return
@@ -118,7 +134,7 @@ class TiledAttention:
             low, high = _range(rule, rows, keys, mask.device)
             expected = (places >= low[:, None]) & (places < high[:, None])
             differs = seen != (expected & (places < there)[:, None])
-            real = torch.arange(rows.start, rows.stop, device=mask.device) < there
+            real = torch.arange(rows.start, rows.stop, device=mask.device) < asking
             self._mismatches.append((differs & real[:, :, None]).any())
 
 
@@ -182,14 +198,15 @@ def _bias(recipe: Recipe, shape: Sequence[int], rows: slice, device: torch.devic
     if recipe.slopes is None and recipe.bias is None:
         return None
     _, heads, _, keys = shape
-    by_distance = _bias_table(recipe, heads, keys, device)
-    windows = by_distance.unfold(1, keys, 1)  # row i starts at distance -i, place keys - 1 - i
-    return windows[:, keys - rows.stop : keys - rows.start].flip(1)
+    most = max(keys, rows.stop)
+    by_distance = _bias_table(recipe, heads, 1 - most, keys, device)
+    windows = by_distance.unfold(1, keys, 1)  # row i starts at distance -i, place most - 1 - i
+    return windows[:, most - rows.stop : most - rows.start].flip(1)
 
 
 @lru_cache(maxsize=64)
-def _bias_table(recipe: Recipe, heads: int, keys: int, device: torch.device) -> Tensor:
-    table = bias_by_distance(recipe, range(heads), 1 - keys, keys)
+def _bias_table(recipe: Recipe, heads: int, low: int, high: int, device: torch.device) -> Tensor:
+    table = bias_by_distance(recipe, range(heads), low, high)
     assert table is not None
     return torch.from_numpy(np.ascontiguousarray(table)).to(device)
 

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from .exports import export
     from .heads import HeadArray
     from .measured import Metrics
-    from .metrics import METRICS, TokenRoles, head_metrics, token_roles
+    from .metrics import METRICS, WITHIN_ONE_SEQUENCE, TokenRoles, head_metrics, token_roles
     from .plan import VaultState
     from .precision import decode_attention, encode_attention, make_thumbnail
     from .progressing import Status, status
@@ -90,6 +90,7 @@ _HOMES = {
     "HeadArray": "heads",
     "Metrics": "measured",
     "METRICS": "metrics",
+    "WITHIN_ONE_SEQUENCE": "metrics",
     "TokenRoles": "metrics",
     "head_metrics": "metrics",
     "token_roles": "metrics",
@@ -174,6 +175,7 @@ __all__ = [
     "UnitBuffer",
     "UnitTaken",
     "UnknownExample",
+    "WITHIN_ONE_SEQUENCE",
     "Vault",
     "VaultError",
     "VaultSpec",

@@ -16,10 +16,10 @@ Without a target, every axis runs along the only sequence there is.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from .spec import StackName, VaultSpec
+    from .spec import StackName
 
 Sequence = Literal["source", "target"]
 
@@ -33,6 +33,13 @@ _AXES: Final[dict[StackName, tuple[Sequence, Sequence]]] = {
 }
 
 
+class HasTarget(Protocol):
+    """What tells whether there are two sequences: a :class:`qkvault.VaultSpec`, for one."""
+
+    @property
+    def target(self) -> bool: ...
+
+
 class Lengths(NamedTuple):
     """Tokens of an example, or padded tokens of a bucket.
 
@@ -44,13 +51,13 @@ class Lengths(NamedTuple):
     source: int
     target: int = 0
 
-    def sides(self, spec: VaultSpec, stack: StackName) -> tuple[int, int]:
+    def sides(self, spec: HasTarget, stack: StackName) -> tuple[int, int]:
         """Query tokens and key tokens of a stack."""
         query, key = token_axes(spec, stack)
         return getattr(self, query), getattr(self, key)
 
 
-def token_axes(spec: VaultSpec, stack: StackName) -> tuple[Sequence, Sequence]:
+def token_axes(spec: HasTarget, stack: StackName) -> tuple[Sequence, Sequence]:
     """The sequences that a stack's query tokens and key tokens are of."""
     return _AXES[stack] if spec.target else ("source", "source")
 

@@ -107,3 +107,28 @@ def test_input_is_left_as_it_was() -> None:
     before = batch.clone()
     HeadMetrics(LENGTHS, roles, batch.device).measure(batch, Mask())
     torch.testing.assert_close(batch, before, equal_nan=True, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("cells", [1 << 24, 1], ids=["at once", "head by head"])
+def test_cross_attention_is_measured_by_the_tokens_of_both_axes(
+    cells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CELLS_AT_ONCE", cells)
+    random = np.random.default_rng(1)
+    targets = LENGTHS[::-1]
+    maps = [random.dirichlet(np.ones(k), (HEADS, q)) for q, k in zip(targets, LENGTHS, strict=True)]
+    asking = [make_roles(tokens, place % 4, random) for place, tokens in enumerate(targets)]
+    asked = [make_roles(tokens, (place + 1) % 4, random) for place, tokens in enumerate(LENGTHS)]
+    batch = np.zeros((len(LENGTHS), HEADS, max(targets), max(LENGTHS)), np.float32)
+    for padded, weights in zip(batch, maps, strict=True):
+        padded[:, : weights.shape[1], : weights.shape[2]] = weights
+    attention = torch.from_numpy(batch)
+    meter = HeadMetrics(targets, asking, attention.device, (LENGTHS, asked))
+    values = meter.measure(attention, Mask())
+    for got, weights, *roles in zip(values, maps, asking, asked, strict=True):
+        exact = weights.astype(np.float32)
+        expected = head_metrics(exact, roles[0], Mask(), roles[1])
+        np.testing.assert_allclose(got.numpy(), expected, **TIGHT)
+    tiles = [meter.take_rows(attention[:, :, at : at + 3], at) for at in range(0, max(targets), 3)]
+    tiled = meter.average(torch.cat(tiles, 3), Mask())
+    torch.testing.assert_close(tiled, values, equal_nan=True, rtol=1e-5, atol=1e-6)

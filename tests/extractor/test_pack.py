@@ -243,6 +243,18 @@ def test_runs_share_a_length_and_fit_a_cache() -> None:
     lengths = np.array([3] * 5 + [60] * 50)
     batch = Batch(np.arange(55), lengths, ["x"] * 55)
     runs = batch.runs(heads=12)
-    assert [run for run in runs if run[2] == 3] == [(0, 5, 3)]
-    assert sum(stop - start for start, stop, _ in runs) == 55
-    assert all((stop - start) * 12 * n * n <= CACHED_WEIGHTS for start, stop, n in runs)
+    assert [run for run in runs if run[2] == 3] == [(0, 5, 3, 3)]
+    assert sum(stop - start for start, stop, *_ in runs) == 55
+    assert all((stop - start) * 12 * n * m <= CACHED_WEIGHTS for start, stop, n, m in runs)
+
+
+def test_targets_are_padded_little_whatever_their_length() -> None:
+    random = np.random.default_rng(0)
+    lengths = random.integers(57, 65, 300).astype(np.int32)
+    targets = random.integers(1, 120, 300).astype(np.int32)
+    batches = plan_batches(lengths, 1024, None, targets)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(300))
+    sides = [(len(b), int(lengths[b].max()), int(targets[b].max())) for b in batches]
+    assert all(n == 1 or n * (source + target) <= 1024 for n, source, target in sides)
+    assert sum(n * target for n, _, target in sides) <= 1.05 * targets.sum()
+    assert sum(n * source for n, source, _ in sides) <= 1.12 * lengths.sum()

@@ -147,7 +147,7 @@ def test_summaries_are_those_of_whole_maps(lengths: list[int]) -> None:
         segments = (np.arange(tokens) > tokens // 2).astype(np.int8)
         roles.append(TokenRoles(special, punctuation, segments))
     edges = [0, *(np.flatnonzero(np.diff(lengths)) + 1).tolist(), len(lengths)]
-    runs = [(a, b, lengths[a]) for a, b in zip(edges, edges[1:], strict=False)]
+    runs = [(a, b, lengths[a], lengths[a]) for a, b in zip(edges, edges[1:], strict=False)]
     meter = HeadMetrics(lengths, roles, query.device)
     summary = LayerSummary(runs, meter)
     tiled = TiledAttention([recipe], lambda _, *tile: summary.add(*tile))
