@@ -81,7 +81,7 @@ class Bench:
         tokenizer = load_tokenizer(model)
         self.loaded = load_model(model, load_config(model), tokenizer, options.device)
         self.records = _make_records(options, tokenizer)
-        self.seen = probe(self.loaded, self.records, "half")
+        self.seen = probe(self.loaded, self.records, ("int16", "int16"))
         self.budget = options.batch_tokens or default_budget(self.loaded.device.type)
         self.scratch = scratch
         self.sizes: dict[str, int] = {}
@@ -112,6 +112,7 @@ class Bench:
             label_names=(),
             identity={},
             attention=attention,
+            vectors=qkvault.choose_vectors(arrays, options.precision, attention),
             metrics=qkvault.METRICS if sees_attention and not options.no_metrics else (),
         )
 

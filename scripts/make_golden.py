@@ -83,6 +83,21 @@ VAULTS: dict[str, tuple[VaultSpec, tuple[int, ...], bool]] = {
         (9, 4),
         True,
     ),
+    "derived-int16": (
+        replace(
+            BASE,
+            stacks=(DECODER,),
+            arrays=("query", "key", "value"),
+            attention="derived",
+            derived_error=1e-5,
+            vectors={"query": "int16", "key": "int16"},
+            logits=0,
+            label_names=(),
+            metrics=("entropy",),
+        ),
+        (9, 4, 70),
+        True,
+    ),
 }
 
 
@@ -179,7 +194,8 @@ def fill_row(
         elif name == "metrics":
             target[row] = wave((len(stack.layers), stack.heads, len(spec.metrics)), example + 0.5)
         else:
-            target[row, :, :, :n] = made[name]
+            precision = qkvault.vector_precision(name, spec.precision, spec.vectors)
+            target[row, :, :, :n] = qkvault.encode_vectors(made[name], precision)
 
 
 def wave(shape: tuple[int, ...], phase: float) -> NDArray[np.float32]:

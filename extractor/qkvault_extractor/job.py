@@ -122,6 +122,7 @@ class _Job:
             "arrays": list(options.arrays),
             "attention": options.attention,
             "precision": options.precision,
+            "vectors": {name: kept for name, kept in options.vectors.items()},
         }
 
     def plan_or_go_on(self) -> VaultState:
@@ -142,6 +143,7 @@ class _Job:
             stacks=probe.stacks,
             arrays=options.arrays,
             precision=options.precision,
+            vectors=options.vectors,
             logits=loaded.logits,
             label_names=loaded.label_names,
             identity=self._identity,
@@ -197,7 +199,9 @@ class _Job:
 
     def _load(self, records: Sequence[Record]) -> tuple[LoadedModel, Probe]:
         loaded = self._source.load()
-        found = probe_for(loaded, records, self._attention, self._options.precision)
+        options = self._options
+        kept = (self._attention, options.precision, options.vectors)
+        found = probe_for(loaded, records, *kept)
         self._loaded, self._probe = loaded, found
         return loaded, found
 

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from qkvault import ARRAYS, DEFAULT_PRECISION, PRECISIONS, ArrayName, InputError, Precision
+from qkvault import (
+    ARRAYS,
+    DEFAULT_PRECISION,
+    PRECISIONS,
+    VECTOR_PRECISIONS,
+    ArrayName,
+    AttentionSource,
+    InputError,
+    Precision,
+    VectorPrecision,
+    choose_vectors,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -25,7 +37,8 @@ class RunOptions:
             they are kept, with thumbnails and head metrics, no map of all tokens by all tokens ever
             exists, and what is written grows with the length of texts, not with its square.
         precision: how attention is kept; queries, keys and values are float32 under ``float32``,
-            float16 otherwise.
+            float16 otherwise, but int16 where attention is derived from them.
+        vectors: how queries, keys or values are kept instead.
         batch_tokens: most tokens, padding included, in one forward pass; measured defaults per
             kind of device where None. It moves results by rounding only.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``auto`` for the best there is.
@@ -34,6 +47,7 @@ class RunOptions:
     arrays: tuple[ArrayName, ...] = ARRAYS
     attention: AttentionOption = "store"
     precision: Precision = DEFAULT_PRECISION
+    vectors: Mapping[ArrayName, VectorPrecision] = field(default_factory=dict)
     batch_tokens: int | None = None
     device: str = "auto"
 
@@ -51,6 +65,14 @@ class RunOptions:
             raise InputError(f"no array to keep; choose from {', '.join(ARRAYS)}")
         _require_positive("batch_tokens", self.batch_tokens)
         object.__setattr__(self, "arrays", self._kept_arrays())
+        object.__setattr__(self, "vectors", self._kept_vectors())
+
+    def _kept_vectors(self) -> dict[ArrayName, VectorPrecision]:
+        for array, kept in self.vectors.items():
+            _require_one_of("array of vectors", array, ("query", "key", "value"))
+            _require_one_of(f"precision of {array}", kept, VECTOR_PRECISIONS)
+        source: AttentionSource = "derived" if self.attention == "derive" else "stored"
+        return choose_vectors(self.arrays, self.precision, source, self.vectors)
 
     def _kept_arrays(self) -> tuple[ArrayName, ...]:
         kept = tuple(name for name in ARRAYS if name in self.arrays)

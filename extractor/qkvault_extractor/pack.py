@@ -20,6 +20,7 @@ from qkvault import (
     ArrayName,
     InputError,
     Precision,
+    decode_vectors,
     make_thumbnail,
     token_roles,
 )
@@ -27,6 +28,7 @@ from qkvault_extractor.codes import to_codes
 from qkvault_extractor.metrics import HeadMetrics
 from qkvault_extractor.summaries import LayerSummary, Run
 from qkvault_extractor.thumbnails import is_poolable, pool
+from qkvault_extractor.vectors import stored_vectors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -130,8 +132,9 @@ class Packer:
     Args:
         probe: the model's stacks, and where each call belongs.
         arrays: which arrays to keep.
-        precision: how attention is kept; queries, keys and values go with it (float32 or float16).
+        precision: how attention is kept.
         buffers: the unit's arrays by name, as a vault's writer hands them out; written in place.
+            Queries, keys and values are kept as the type of theirs says.
     """
 
     def __init__(
@@ -287,11 +290,10 @@ class Packer:
     def _pack_vectors(self, name: str, depth: int, vectors: Tensor, runs: list[Run]) -> None:
         """Store queries, keys or values, ``(example, head, token, dim)``."""
         self._norms.append(torch.linalg.vector_norm(vectors, dim=(1, 2, 3), dtype=torch.float32))
-        dtype = torch.float32 if self._precision == "float32" else torch.float16
-        host = vectors.to(dtype).cpu().numpy()
+        host = stored_vectors(vectors, self._buffers[name].dtype)
         for start, stop, queries, keys in runs:
             tokens = queries if name.endswith("/query") else keys
-            self._write(name, depth, start, host[start:stop, :, :tokens], tokens, vectors.shape[-1])
+            self._write(name, depth, start, host[start:stop, :, :tokens], tokens, host.shape[-1])
 
     def _take_metrics(self, call: AttentionCall) -> None:
         """Take what the metrics of a layer's heads need; many layers are then averaged at once."""
@@ -375,9 +377,10 @@ class Packer:
             kept = self._buffers[f"{site.stack}/{name}"]
             axis = self._axes[call][name != "query"]
             tokens = int(self._batch.side(axis)[example])
-            values = kept[self._batch.rows[example], self._depths[call], :, :tokens]
+            codes = kept[self._batch.rows[example], self._depths[call], :, :tokens]
+            values = decode_vectors(codes)
             if not np.isfinite(values).all():
                 raise InputError(
                     f"example {self._batch.ids[example]}: a {name} of layer {site.layer} is not "
-                    f"finite as {values.dtype}; use --precision float32, or another model"
+                    f"finite as {codes.dtype}; use --precision float32, or another model"
                 )

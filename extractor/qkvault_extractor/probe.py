@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
-from qkvault import InputError, Recipe, Stack, StackName, token_axes
+from qkvault import InputError, Recipe, Stack, StackName, VectorPrecision, token_axes
 from qkvault_extractor.capture import AttentionCall, Collector
 from qkvault_extractor.machine import quiet
 from qkvault_extractor.model import SUPPORTED, LoadedModel
@@ -92,15 +92,15 @@ class Probe:
 def probe(
     loaded: LoadedModel,
     records: Sequence[Record],
-    derive: Literal["half", "single"] | None = None,
+    derive_from: tuple[VectorPrecision, VectorPrecision] | None = None,
 ) -> Probe:
     """Run a model twice on a small batch: captured, and as it is; compare, describe.
 
     Args:
         loaded: the model.
         records: examples of the data, the longest among them.
-        derive: make sure that attention follows from queries and keys kept in half or single
-            precision, and that the model runs without maps of its attention.
+        derive_from: how queries and keys will be kept, where attention is to be derived from them:
+            makes sure that it follows, and that the model runs without maps of its attention.
 
     Raises:
         InputError: the model's attention cannot be captured, or was captured wrongly; names the
@@ -116,12 +116,12 @@ def probe(
         sites, stacks = _describe(captured, tokens, longest)
         sinks = any({"s_aux", "sinks"} & call.terms.keys() for call in calls)
         seen = Probe(stacks, sites, captured.difference, not sinks, way=captured.way)
-        if derive is None:
+        if derive_from is None:
             return seen
         _refuse_underivable(loaded, seen)
         _check_tiles(loaded, seen, batch, captured.output)
         errors = [
-            derived_difference(call, tokens, recipe, half=derive == "half")
+            derived_difference(call, tokens, recipe, derive_from)
             for call, recipe in zip(calls, seen.recipes, strict=True)
         ]
     return replace(seen, derived_error=max(errors))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from qkvault import METRICS, InputError, PlanMismatch
+from qkvault import METRICS, InputError, PlanMismatch, vector_precision
 from qkvault_extractor.batches import default_budget
 from qkvault_extractor.identity import identify_model, tokenizer_hash
 
@@ -14,7 +14,15 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-    from qkvault import AttentionSource, Json, Precision, Record, VaultSpec
+    from qkvault import (
+        ArrayName,
+        AttentionSource,
+        Json,
+        Precision,
+        Record,
+        VaultSpec,
+        VectorPrecision,
+    )
     from qkvault_extractor.model import LoadedModel
     from qkvault_extractor.probe import Probe
 
@@ -24,6 +32,7 @@ def probe_for(
     records: Sequence[Record],
     attention: AttentionSource,
     precision: Precision,
+    vectors: Mapping[ArrayName, VectorPrecision],
 ) -> Probe:
     """Learn what a model's attention looks like, as a vault is to keep it.
 
@@ -31,17 +40,20 @@ def probe_for(
         loaded: the model.
         records: examples of the vault, the longest among them.
         attention: whether the vault will store attention or derive it.
-        precision: how it will.
+        precision, vectors: how it will keep that and queries and keys.
 
     Raises:
         InputError: the model's attention cannot be captured, or not derived.
     """
     from qkvault_extractor.probe import probe
 
-    kept: Literal["half", "single"] | None = None
+    derive_from = None
     if attention == "derived":
-        kept = "single" if precision == "float32" else "half"
-    return probe(loaded, records, kept)
+        derive_from = (
+            vector_precision("query", precision, vectors),
+            vector_precision("key", precision, vectors),
+        )
+    return probe(loaded, records, derive_from)
 
 
 def refuse_other_attention(path: Path, spec: VaultSpec, loaded: LoadedModel, found: Probe) -> None:
@@ -86,7 +98,7 @@ def ready_for(
     config, tokenizer = load_config(name), load_tokenizer(name)
     _refuse_other_model(path, spec, name, config, tokenizer)
     loaded = load_model(name, config, tokenizer, device)
-    learnt = probe_for(loaded, records, spec.attention, spec.precision)
+    learnt = probe_for(loaded, records, spec.attention, spec.precision, spec.vectors)
     refuse_other_attention(path, spec, loaded, learnt)
     measured = spec.attention == "derived" or "attention" in spec.arrays
     if loaded.logits != spec.logits or spec.metrics not in ((), METRICS[: 99 * measured]):

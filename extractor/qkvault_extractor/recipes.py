@@ -10,11 +10,20 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from qkvault import Mask, Recipe, RelativeBias, Sinks, derive_attention
+from qkvault import (
+    Mask,
+    Recipe,
+    RelativeBias,
+    Sinks,
+    decode_vectors,
+    derive_attention,
+    encode_vectors,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from qkvault import VectorPrecision
     from qkvault_extractor.capture import AttentionCall
 
 DERIVED_TOLERANCE: Final = 2e-5
@@ -70,7 +79,10 @@ def find_recipe(
 
 
 def derived_difference(
-    call: AttentionCall, tokens: int, recipe: Recipe, *, half: bool = False
+    call: AttentionCall,
+    tokens: int,
+    recipe: Recipe,
+    kept: tuple[VectorPrecision, VectorPrecision] = ("float32", "float32"),
 ) -> float:
     """Largest difference between derived and captured attention of the first example.
 
@@ -78,13 +90,15 @@ def derived_difference(
         call: a call of the probe.
         tokens: the first example's length.
         recipe: the layer's.
-        half: round queries and keys to float16 first, as a vault that keeps them so.
+        kept: how a vault keeps the queries and the keys that it derives from.
     """
     query, key, attention = (
         part[0, :, :tokens].float().cpu().numpy() for part in (call.query, call.key, call.weights)
     )
-    if half:
-        query, key = query.astype(np.float16), key.astype(np.float16)
+    query, key = (
+        decode_vectors(encode_vectors(part, how))
+        for part, how in zip((query, key), kept, strict=True)
+    )
     derived = derive_attention(query, key, call.scaling, recipe)
     return float(np.abs(derived - attention[:, :, :tokens]).max())
 

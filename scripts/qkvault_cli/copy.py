@@ -10,6 +10,7 @@ import qkvault
 
 from .progress import Meter, format_bytes
 from .subset import Subset, subset_options
+from .vectors import vectors_option
 
 out_option = click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Vault to write."
@@ -25,7 +26,14 @@ out_option = click.option(
     type=click.Choice(qkvault.PRECISIONS),
     help="Keep attention at fewer bits; the vault's own precision otherwise.",
 )
-def copy(vault: Path, out: Path, subset: Subset, precision: qkvault.Precision | None) -> None:
+@vectors_option("Keep float32 queries, keys or values at fewer bits, as in qkvault extract.")
+def copy(
+    vault: Path,
+    out: Path,
+    subset: Subset,
+    precision: qkvault.Precision | None,
+    vectors: dict[qkvault.ArrayName, qkvault.VectorPrecision],
+) -> None:
     """Copy VAULT, or part of it, into a new vault.
 
     What keeps its precision is copied code by code. Heads are numbered anew, from 0; layers keep
@@ -46,6 +54,7 @@ def copy(vault: Path, out: Path, subset: Subset, precision: qkvault.Precision | 
             heads=subset.heads,
             arrays=subset.arrays,
             precision=precision,
+            vectors=vectors,
             progress=lambda done, total: meter.update(done, total, ""),
         )
     with made:

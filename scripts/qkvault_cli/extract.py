@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .progress import RunLog, format_bytes, format_seconds
+from .vectors import vectors_option
 
 if TYPE_CHECKING:
     from qkvault_extractor import ExtractOptions, ExtractReport
@@ -87,6 +88,11 @@ _OPTIONS = (
         default="uint16",
         show_default=True,
         help="How attention is kept.",
+    ),
+    vectors_option(
+        "How queries, keys and values are kept: float32, float16 or int16, all or one by one"
+        " (query=int16,key=int16). By default float32 with --precision float32, else float16, but"
+        " int16 where attention is derived from them."
     ),
     click.option("--batch-tokens", type=click.IntRange(min=1), help="Tokens per forward pass."),
     click.option(

@@ -35,6 +35,7 @@ from .spec import (
     PRECISIONS,
     STACKS,
     THUMBNAIL_SIDE,
+    VECTOR_PRECISIONS,
     ArrayName,
     AttentionSource,
     Json,
@@ -45,6 +46,9 @@ from .spec import (
     StackName,
     Target,
     VaultSpec,
+    VectorPrecision,
+    choose_vectors,
+    vector_precision,
 )
 
 if TYPE_CHECKING:
@@ -72,6 +76,7 @@ if TYPE_CHECKING:
     from .table import Page, Position, Table
     from .units import Receipt, Unit, UnitBuffer
     from .vault import Vault
+    from .vectors import decode_vectors, encode_vectors
     from .verification import verify
     from .writer import VaultWriter, create, resume
 
@@ -98,7 +103,9 @@ _HOMES = {
     "Diagnosis": "repairing",
     "diagnose": "repairing",
     "decode_attention": "precision",
+    "decode_vectors": "vectors",
     "encode_attention": "precision",
+    "encode_vectors": "vectors",
     "make_thumbnail": "precision",
     "vault_state": "store",
     "Scan": "scan",
@@ -135,6 +142,7 @@ __all__ = [
     "PRECISIONS",
     "STACKS",
     "THUMBNAIL_SIDE",
+    "VECTOR_PRECISIONS",
     "ArrayName",
     "AttentionSource",
     "Damage",
@@ -181,17 +189,21 @@ __all__ = [
     "VaultSpec",
     "VaultState",
     "VaultWriter",
+    "VectorPrecision",
     "VerifyReport",
     "__version__",
     "append",
     "bias_by_distance",
+    "choose_vectors",
     "copy",
     "create",
     "decode_attention",
+    "decode_vectors",
     "derive_attention",
     "derive_scores",
     "diagnose",
     "encode_attention",
+    "encode_vectors",
     "export",
     "forward_cost",
     "head_metrics",
@@ -202,6 +214,7 @@ __all__ = [
     "status",
     "token_roles",
     "vault_state",
+    "vector_precision",
     "verify",
     "visible_range",
 ]

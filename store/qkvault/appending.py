@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from .copying import choose_part, copy_parts
+from .copying import copy_parts
 from .documents import differing
 from .errors import InputError, PlanMismatch
 from .origins import attention_error, model_heads
+from .parts import choose_part
 from .plan import spec_document
 from .vault import Vault
 
@@ -89,6 +90,7 @@ def _kind(spec: VaultSpec) -> dict[str, Json]:
         for name in ("arrays", "attention", "metrics", "precision", "logits", "label_names")
     }
     kind["target"] = spec.target
+    kind["vectors"] = document.get("vectors")
     for name in ("model", "tokenizer"):
         kind[name] = spec.identity.get(name)
     stacks: Any = document["stacks"]

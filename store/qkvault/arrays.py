@@ -9,30 +9,27 @@ from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .codecs import DamagedChunk
+from .decoding import DECODERS, Decode, copy_codes
 from .errors import ResourceError, VaultError
 from .metadata import ArrayMeta
 from .shards import Shard
 from .threads import cores, pool
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from .cache import Cache
 
 OpenShard = Callable[[ArrayMeta, int], Shard]
-Decode = Callable[[NDArray[Any], NDArray[Any]], None]
 AxisPart = tuple[int, slice | list[int], slice | list[int]]
 Places = tuple[slice | list[int], slice | list[int], slice | list[int]]
 Piece = tuple[int, Places, Places]
 
 _MIN_SHARED: Final = 256 << 10  # decoded bytes from which several threads are worth their start
+_FLOAT32: Final = np.dtype(np.float32)
 _MAX_READ: Final = 8 << 20  # chunks that follow each other are read at once up to so many bytes
-
-
-def copy_codes(codes: NDArray[Any], out: NDArray[Any]) -> None:
-    """The decoding that changes nothing."""
-    out[...] = codes
 
 
 def allocate(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -75,11 +72,17 @@ def split_axis(indices: Sequence[int], chunk: int) -> list[AxisPart]:
     return [(number, inside, places) for number, (inside, places) in sorted(grouped.items())]
 
 
+def scale_cells(meta: ArrayMeta) -> int:
+    """Cells of the last axis that hold no value but a vector's scale: one for int16."""
+    return int(meta.dtype.name == "int16")
+
+
 class RowReader:
     """Reads one example's part of a five-axis array ``(example, layer, head, token, width)``.
 
     Attributes:
         meta: the array's metadata.
+        width: values along the last axis; int16 vectors have one stored cell more.
         layers: number of the layer at each place of the layer axis.
         places: layer number -> place.
         precision: name of the stored type.
@@ -93,10 +96,13 @@ class RowReader:
         self, meta: ArrayMeta, open_shard: OpenShard, layers: tuple[int, ...], max_error: float
     ) -> None:
         self.meta = meta
+        self._scale_cells = scale_cells(meta)
+        self.width = meta.shape[4] - self._scale_cells
         self.layers = layers
         self.places = {layer: place for place, layer in enumerate(layers)}
         self.precision = str(meta.dtype.name)
         self.max_error = max_error
+        self._decode = DECODERS[self.precision]
         self._open = open_shard
         self._rows_per_shard = meta.shard[0]
         self._rows_per_chunk = meta.chunk[0]
@@ -116,8 +122,7 @@ class RowReader:
         heads: Sequence[int],
         tokens: range,
         width: int,
-        dtype: np.dtype[Any],
-        decode: Decode,
+        raw: bool = False,
     ) -> NDArray[Any]:
         """Read some layers, heads and tokens of one row.
 
@@ -125,24 +130,25 @@ class RowReader:
             row: of the array.
             layers, heads: positions along their axes.
             tokens: along the token axis, step 1.
-            width: leading cells of the last axis.
-            dtype: of the result.
-            decode: writes codes into a part of the result.
+            width: leading values of the last axis.
+            raw: give the numbers as stored, with the scales of int16 vectors.
 
         Returns:
-            ``(layer, head, token, width)``.
+            ``(layer, head, token, width)``, float32 or the stored type.
 
         Raises:
             VaultError: a touched file or chunk is missing or damaged.
             ResourceError: the machine has not the memory for the answer.
         """
         shard = self._open(self.meta, row // self._rows_per_shard)
-        out = allocate((len(layers), len(heads), len(tokens), width), dtype)
+        dtype, decode = (self.meta.dtype, copy_codes) if raw else (_FLOAT32, self._decode)
+        cells = width + self._scale_cells
+        out = allocate((len(layers), len(heads), len(tokens), cells if raw else width), dtype)
         pieces = self._pieces(row, layers, heads, tokens)
         if len(pieces) > 1 and len(pieces) * self._chunk_bytes >= _MIN_SHARED:
-            self._read_shared(pieces, shard, row, out, decode)
+            self._read_shared(pieces, shard, row, cells, out, decode)
         else:
-            self._read_pieces(pieces, shard, row, out, decode)
+            self._read_pieces(pieces, shard, row, cells, out, decode)
         return out
 
     def _pieces(
@@ -165,7 +171,13 @@ class RowReader:
         return pieces
 
     def _read_shared(
-        self, pieces: list[Piece], shard: Shard, row: int, out: NDArray[Any], decode: Decode
+        self,
+        pieces: list[Piece],
+        shard: Shard,
+        row: int,
+        cells: int,
+        out: NDArray[Any],
+        decode: Decode,
     ) -> None:
         """Read on all cores. Helpers take from one end and this thread from the other, so that a
         busy machine, on which no helper gets to run, costs nothing but their being asked."""
@@ -177,7 +189,7 @@ class RowReader:
                     piece = take()
                 except IndexError:  # none is left
                     return
-                self._read_pieces([piece], shard, row, out, decode)
+                self._read_pieces([piece], shard, row, cells, out, decode)
 
         helpers = [pool().submit(work, left.pop) for _ in range(min(cores(), len(pieces)) - 1)]
         try:
@@ -190,17 +202,23 @@ class RowReader:
             helper.result()
 
     def _read_pieces(
-        self, pieces: list[Piece], shard: Shard, row: int, out: NDArray[Any], decode: Decode
+        self,
+        pieces: list[Piece],
+        shard: Shard,
+        row: int,
+        cells: int,
+        out: NDArray[Any],
+        decode: Decode,
     ) -> None:
         inside = row % self._rows_per_shard % self._rows_per_chunk
-        meta, width = self.meta, out.shape[3]
+        meta = self.meta
         for place, packed in _fetch(shard, pieces):
             try:
                 unpacked = meta.codec.unpack(packed, self._chunk_bytes)
             except DamagedChunk as damage:
                 raise VaultError(f"{shard.path} is damaged at row {row}: {damage}") from None
             chunk = np.frombuffer(unpacked, meta.dtype).reshape(meta.chunk)
-            codes = chunk[inside, ..., :width]
+            codes = chunk[inside, ..., :cells]
             _, source, target = pieces[place]
             _scatter(codes, source, out, target, decode)
 
@@ -214,7 +232,7 @@ def _scatter(
         decode(codes[layers, heads, tokens], out[target])
         return
     part = codes[layers][:, heads][:, :, tokens]
-    piece = np.empty(part.shape, out.dtype)
+    piece = np.empty((*part.shape[:3], out.shape[3]), out.dtype)
     decode(part, piece)
     every = [
         np.arange(out.shape[axis])[places] if isinstance(places, slice) else places

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .arrays import allocate, split_axis
+from .arrays import allocate, scale_cells, split_axis
 from .codecs import DamagedChunk
+from .decoding import DECODERS, copy_codes
 from .errors import VaultError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .arrays import Decode, RowReader
+    from .arrays import RowReader
+    from .decoding import Decode
     from .shards import Shard
 
 Axis = slice | list[int]
@@ -25,10 +27,12 @@ class BlockReader:
 
     Attributes:
         meta: of the array.
+        width: values along the last axis; int16 vectors have one stored cell more.
     """
 
     def __init__(self, reader: RowReader) -> None:
         self.meta = reader.meta
+        self.width = reader.width
         self._shard_of = reader.shard
 
     def read(
@@ -36,26 +40,28 @@ class BlockReader:
         rows: NDArray[np.int64],
         layers: Sequence[int],
         heads: Sequence[int],
-        dtype: np.dtype[Any],
-        decode: Decode,
+        raw: bool = False,
     ) -> NDArray[Any]:
         """Read some layers and heads of some rows.
 
         Args:
             rows: int64 ``(row,)``, ascending, within the array.
             layers, heads: positions along their axes.
-            dtype: of the result.
-            decode: writes codes into a part of the result.
+            raw: give the numbers as stored, with the scales of int16 vectors.
 
         Returns:
-            ``(row, layer, head, token, width)``, padded to the bucket's length.
+            ``(row, layer, head, token, width)``, float32 or the stored type, padded to the bucket's
+            length.
 
         Raises:
             VaultError: a touched file or chunk is missing or damaged.
             ResourceError: the machine has not the memory for the answer.
         """
-        _, _, _, tokens, width = self.meta.shape
-        out = allocate((len(rows), len(layers), len(heads), tokens, width), dtype)
+        width = self.width + scale_cells(self.meta) if raw else self.width
+        dtype = self.meta.dtype if raw else np.dtype(np.float32)
+        decode = copy_codes if raw else DECODERS[self.meta.dtype.name]
+        shape = (len(rows), len(layers), len(heads), self.meta.shape[3], width)
+        out = allocate(shape, dtype)
         buffer = np.empty(self.meta.chunk, self.meta.dtype)
         starts = np.flatnonzero(np.diff(rows // self.meta.chunk[0], prepend=-1)).tolist()
         for first, last in zip(starts, [*starts[1:], len(rows)], strict=True):

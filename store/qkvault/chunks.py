@@ -7,15 +7,17 @@ from each array's ``zarr.json``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 from .precision import DTYPES, MAX_ERROR
-from .spec import THUMBNAIL_SIDE, Json, Stack, VaultSpec
+from .spec import THUMBNAIL_SIDE, Json, Stack, VaultSpec, vector_precision
+from .vectors import VECTOR_ERROR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .axes import Lengths
+    from .spec import ArrayName, VectorPrecision
 
 KIB: Final = 1 << 10
 MIB: Final = 1 << 20
@@ -30,6 +32,8 @@ _METRIC_ROWS: Final = 16
 EXAMPLE_ROWS_PER_CHUNK: Final = 16384
 RECORD_BYTES_PER_CHUNK: Final = 64 * KIB
 EXAMPLE_CHUNKS_PER_SHARD: Final = 1024
+
+_VECTORS: Final = ("query", "key", "value")
 
 CodecName = Literal["zstd", "lz4-shuffle", "zstd-bitshuffle", "plain"]
 
@@ -106,7 +110,7 @@ def plan_bucket(spec: VaultSpec, lengths: Lengths, rows: int, compress: bool) ->
                 chunk=(group, *chunk),
                 dtype=stored_dtype(spec, name),
                 codec=_codec(name, spec, compress),
-                dims=_dims(path),
+                dims=_dims(spec, path),
                 attributes=_attributes(spec, path),
             )
         )
@@ -119,9 +123,11 @@ def stored_dtype(spec: VaultSpec, name: str) -> str:
         return DTYPES[spec.precision]
     if name == "thumbnail":
         return "uint8"
-    if name in ("logits", "metrics") or spec.precision == "float32":
-        return "float32"
-    return "float16"
+    return _vector_precision(spec, name) if name in _VECTORS else "float32"
+
+
+def _vector_precision(spec: VaultSpec, name: str) -> VectorPrecision:
+    return vector_precision(cast("ArrayName", name), spec.precision, spec.vectors)
 
 
 def array_paths(spec: VaultSpec) -> list[str]:
@@ -159,14 +165,20 @@ def row_shape(spec: VaultSpec, path: str, lengths: Lengths) -> tuple[int, ...]:
     layers = len(stack.layers)
     queries, keys = lengths.sides(spec, stack.name)
     bins = min(THUMBNAIL_SIDE, queries), min(THUMBNAIL_SIDE, keys)
+    scale = _scale_cells(spec, name)
     return {
         "attention": (layers, stack.heads, queries, keys),
         "thumbnail": (layers, stack.heads, *bins),
-        "query": (layers, stack.heads, queries, stack.head_dim),
-        "key": (layers, stack.key_heads, keys, stack.head_dim),
-        "value": (layers, stack.key_heads, keys, stack.value_dim),
+        "query": (layers, stack.heads, queries, stack.head_dim + scale),
+        "key": (layers, stack.key_heads, keys, stack.head_dim + scale),
+        "value": (layers, stack.key_heads, keys, stack.value_dim + scale),
         "metrics": (layers, stack.heads, len(spec.metrics)),
     }[name]
+
+
+def _scale_cells(spec: VaultSpec, name: str) -> int:
+    """Cells that each vector ends in beyond its own values."""
+    return int(name in _VECTORS and _vector_precision(spec, name) == "int16")
 
 
 def _row_chunk(spec: VaultSpec, path: str, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -181,7 +193,8 @@ def _row_chunk(spec: VaultSpec, path: str, shape: tuple[int, ...]) -> tuple[int,
         return (1, kept, heads, tokens, width)
     if name == "attention":
         return (1, *_attention_chunk(layers, heads, tokens, width, item))
-    group = VECTOR_CHUNK // (tokens * width * item)
+    # Counted without scales: they must not halve the rows, which are a power of two.
+    group = VECTOR_CHUNK // (tokens * (width - _scale_cells(spec, name)) * item)
     split = _largest_divisor(tokens, ATTENTION_CHUNK // (width * item))
     return (1 << max(group, 1).bit_length() - 1, 1, 1, split, width)
 
@@ -226,15 +239,19 @@ def _rows_per_unit(
 def _codec(name: str, spec: VaultSpec, compress: bool) -> CodecName:
     if not compress:
         return "plain"
-    if name in ("query", "key", "value"):
+    if name in _VECTORS:
         return "lz4-shuffle"
     if name == "attention" and spec.precision in ("float32", "float16"):
         return "zstd-bitshuffle"
     return "zstd"
 
 
-def _dims(path: str) -> tuple[str, ...]:
-    return ("example", *row_dims(path.rpartition("/")[2]))
+def _dims(spec: VaultSpec, path: str) -> tuple[str, ...]:
+    name = path.rpartition("/")[2]
+    *axes, last = row_dims(name)
+    if _scale_cells(spec, name):
+        last = f"{last}_and_scale"
+    return ("example", *axes, last)
 
 
 def row_dims(name: str) -> tuple[str, ...]:
@@ -285,16 +302,22 @@ def encoding_of(spec: VaultSpec, name: str) -> dict[str, Json]:
         }
     if name == "attention":
         return {"name": "identity", "max_error": MAX_ERROR[spec.precision]}
-    relative = 2.0**-11 if dtype == "float16" else 0.0
-    return {"name": "identity", "max_relative_error": relative}
+    kept = _vector_precision(spec, name)
+    if kept == "int16":
+        return {
+            "name": "scaled",
+            "rule": "value = code * scale; the last cell holds the upper 16 bits of the float32"
+            " scale of its vector, the lower ones being 0",
+            "max_error_of_largest": VECTOR_ERROR[kept],
+        }
+    return {"name": "identity", "max_relative_error": VECTOR_ERROR[kept]}
 
 
 def max_error(spec: VaultSpec, name: str) -> float:
     """Largest error of a stored value: absolute, but relative for queries, keys and values."""
-    encoding = encoding_of(spec, name)
-    error = encoding.get("max_error", encoding.get("max_relative_error"))
-    assert isinstance(error, float)
-    return error
+    if name in _VECTORS:
+        return VECTOR_ERROR[_vector_precision(spec, name)]
+    return MAX_ERROR["uint8" if name == "thumbnail" else spec.precision]
 
 
 def stack_of(spec: VaultSpec, name: str) -> Stack:
@@ -311,7 +334,7 @@ def is_kept(spec: VaultSpec, name: str) -> bool:
 
 
 def _itemsize(dtype: str) -> int:
-    return {"uint8": 1, "uint16": 2, "float16": 2, "float32": 4}[dtype]
+    return {"uint8": 1, "uint16": 2, "int16": 2, "float16": 2, "float32": 4}[dtype]
 
 
 def _product(values: Iterable[int]) -> int:

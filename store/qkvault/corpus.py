@@ -13,14 +13,12 @@ from .axes import MAPS, own_cells, token_axes
 from .blocks import BlockReader
 from .chunks import is_kept, stack_of
 from .errors import InputError, MissingArray, OutOfRange, VaultError
-from .precision import decode_into
 from .scores import derive_attention
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .arrays import Decode
-    from .spec import Precision, Stack
+    from .spec import Stack
     from .vault import Vault
 
 ScanArray = Literal["attention", "query", "key", "value", "thumbnail"]
@@ -28,9 +26,6 @@ Which = int | Sequence[int] | None
 """One number (its axis goes), several, or None for all."""
 
 SCAN_ARRAYS: Final = ("attention", "query", "key", "value", "thumbnail")
-_FLOAT32: Final = np.dtype(np.float32)
-_FLOAT16_VALUES: Final = np.arange(65536, dtype=np.uint16).view(np.float16).astype(np.float32)
-"""The value of every float16 by its bits, float32 [65536]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +149,7 @@ class CorpusReader:
             names += ["query", "key"]
         readers = [self._reader(length, name) for name in names]
         cells = len(self._layers) * len(self._heads)
-        row_bytes = sum(4 * cells * r.meta.shape[3] * r.meta.shape[4] for r in readers)
+        row_bytes = sum(4 * cells * r.meta.shape[3] * r.width for r in readers)
         group = max(reader.meta.chunk[0] for reader in readers)
         return group * max(1, size // (row_bytes * group))
 
@@ -218,7 +213,7 @@ class CorpusReader:
     def _stored(self, length: int, name: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         reader = self._reader(length, name)
         heads = self._key_heads() if name in ("key", "value") else self._heads
-        values = reader.read(rows, self._layers, heads, _FLOAT32, _decoder(reader))
+        values: NDArray[np.float32] = reader.read(rows, self._layers, heads)
         _refuse_holes(values, reader)
         return values
 
@@ -253,18 +248,6 @@ class CorpusReader:
         if self._one_layer:
             return values[:, 0, 0] if self._one_head else values[:, 0]
         return values[:, :, 0] if self._one_head else values
-
-
-def _decoder(reader: BlockReader) -> Decode:
-    precision = cast("Precision", reader.meta.dtype.name)
-    if precision == "float16":
-        return _widen
-    return lambda codes, out: decode_into(codes, precision, out)
-
-
-def _widen(codes: NDArray[Any], out: NDArray[Any]) -> None:
-    # Exact, and twice as fast as numpy's own conversion, which slows down at every NaN.
-    _FLOAT16_VALUES.take(codes.view(np.uint16), out=out, mode="clip")
 
 
 def _refuse_holes(values: NDArray[np.float32], reader: BlockReader) -> None:

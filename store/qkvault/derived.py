@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from .arrays import copy_codes
 from .errors import MissingArray, VaultError
 from .scores import derive_attention, derive_scores
 from .threads import pool
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from .arrays import Decode, RowReader
+    from .arrays import RowReader
     from .recipe import Recipe
     from .spec import Stack, VaultSpec
 
@@ -33,6 +32,7 @@ class DerivedReader:
 
     Attributes:
         meta: what the array's metadata would be, were it stored.
+        width: keys along the last axis.
         layers: number of the layer at each place of the layer axis.
         places: layer number -> place.
         precision: ``float32``.
@@ -58,6 +58,7 @@ class DerivedReader:
             shape=(*shape[:4], key.meta.shape[3]),
             dtype=_FLOAT32,
         )
+        self.width = self.meta.shape[4]
         self.layers = query.layers
         self.places = query.places
         self.max_error = max_error
@@ -73,8 +74,7 @@ class DerivedReader:
         heads: Sequence[int],
         tokens: range,
         width: int,
-        dtype: np.dtype[Any],
-        decode: Decode,
+        raw: bool = False,
     ) -> NDArray[Any]:
         """Compute some layers, heads and query tokens of one row; as :meth:`RowReader.read`.
 
@@ -117,10 +117,7 @@ class DerivedReader:
         tokens: range,
     ) -> NDArray[np.float32]:
         """Queries or keys, ``(layer, head, token, dim)``; what was never written is refused."""
-        width = reader.meta.shape[4]
-        values: NDArray[np.float32] = reader.read(
-            row, layers, heads, tokens, width, _FLOAT32, copy_codes
-        )
+        values: NDArray[np.float32] = reader.read(row, layers, heads, tokens, reader.width)
         if np.isnan(values).any():
             raise VaultError(f"{reader.meta.path} is damaged: it holds nothing at row {row}")
         return values

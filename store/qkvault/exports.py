@@ -14,9 +14,9 @@ import numpy as np
 
 from . import disk
 from .chunks import max_error, row_dims
-from .copying import choose_part
 from .corpus import CorpusReader, chosen_stack, head_places, layer_places
 from .errors import InputError
+from .parts import choose_part
 from .selection import example_indices
 from .table.terms import storable
 from .vault import Vault

@@ -24,7 +24,6 @@ import h5py
 import numpy as np
 
 from . import disk
-from .arrays import copy_codes
 from .blocks import BlockReader
 from .chunks import KIB, array_paths, encoding_of, group_name, is_column, row_dims, stack_of
 from .commits import MANIFEST
@@ -41,8 +40,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .arrays import Column
-    from .copying import Part
     from .metadata import ArrayMeta
+    from .parts import Part
     from .vault import Vault
 
 _PACKED: Final[dict[str, Any]] = {
@@ -144,4 +143,4 @@ def _blocks(reader: BlockReader) -> Iterator[tuple[range, NDArray[Any]]]:
     for first in range(0, count, step):
         rows = range(first, min(first + step, count))
         layers, heads = range(row[0]), range(row[1])
-        yield rows, reader.read(np.array(rows), layers, heads, reader.meta.dtype, copy_codes)
+        yield rows, reader.read(np.array(rows), layers, heads, raw=True)

@@ -21,7 +21,7 @@ from .chunks import group_name, max_error, place_width, row_shape, stack_of, sto
 from .codecs import DamagedChunk
 from .commits import MAX_MANIFEST_BYTES, Commit, Manifest, parse_manifest
 from .errors import QKVaultError, VaultError
-from .metadata import MAX_CHUNK_BYTES, ArrayMeta
+from .metadata import FILLS, MAX_CHUNK_BYTES, ArrayMeta
 from .plan import MAX_PLAN_BYTES, Plan, parse_plan
 from .store import EXAMPLES, Store
 
@@ -41,7 +41,7 @@ _FILTERS: Final = {1, 2, 3}  # H5Z_FILTER_DEFLATE, _SHUFFLE, _FLETCHER32
 _FLETCHER: Final = 3
 _DTYPES: Final = {
     name: np.dtype(name).newbyteorder("<")
-    for name in ("uint8", "uint16", "float16", "float32", "int32", "uint64")
+    for name in ("uint8", "uint16", "int16", "float16", "float32", "int32", "uint64")
 }
 _KEPT_CHUNKS: Final = 256
 _KEPT_BYTES: Final = 32 << 20
@@ -268,7 +268,7 @@ def _checked_meta(dataset: Any, path: str) -> ArrayMeta:
         codec=_AsRead(),
         dims=("",) * len(shape),
         grid=grid,
-        fill=math.nan if dtype.kind == "f" else 0.0,
+        fill=FILLS.get(dtype.name, 0.0),
     )
 
 

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import numpy as np
 
-from .arrays import Decode, copy_codes
 from .axes import own_cells
 from .chunks import row_dims
 from .errors import InputError, OutOfRange, VaultError
-from .precision import SQUARE_ROOT_TABLE, UINT16_SCALE
+from .vectors import VECTOR_FILL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,27 +23,13 @@ _ALL: Final = slice(None)
 _FLOAT32: Final = np.dtype(np.float32)
 
 
-def _decode_uint16(codes: NDArray[Any], out: NDArray[Any]) -> None:
-    np.multiply(codes, UINT16_SCALE, out=out)
-
-
-def _decode_uint8(codes: NDArray[Any], out: NDArray[Any]) -> None:
-    out[...] = SQUARE_ROOT_TABLE[codes]
-
-
-_DECODERS: Final[dict[str, Decode]] = {
-    "uint16": _decode_uint16,
-    "uint8": _decode_uint8,
-    "float16": copy_codes,
-    "float32": copy_codes,
-}
-
-
 class RowSource(Protocol):
     """What gives one row's values: :class:`qkvault.arrays.RowReader`, or one that computes them."""
 
     @property
     def meta(self) -> ArrayMeta: ...
+    @property
+    def width(self) -> int: ...
     @property
     def layers(self) -> tuple[int, ...]: ...
     @property
@@ -62,8 +47,7 @@ class RowSource(Protocol):
         heads: Sequence[int],
         tokens: range,
         width: int,
-        dtype: np.dtype[Any],
-        decode: Decode,
+        raw: bool = False,
     ) -> NDArray[Any]: ...
 
 
@@ -84,8 +68,9 @@ class HeadArray:
         shape: cropped to the example's own length, in the order of ``dims``.
         layers: numbers of the layers along the first axis.
         precision: how the values are stored.
-        max_error: largest absolute error of a value; relative (``2**-11``) for float16 vectors. Of
-            derived attention it is the largest that was met when the vault was planned, or None.
+        max_error: largest absolute error of a weight; of a vector's value relative to it
+            (``2**-11``, float16) or to the vector's largest value (1.55e-5, int16). Of derived
+            attention it is the largest that was met when the vault was planned, or None.
     """
 
     __slots__ = (
@@ -111,7 +96,7 @@ class HeadArray:
         self.name = name
         self.dims = row_dims(name)
         self.layers = reader.layers
-        cropped = tokens.indices(meta.shape[3])[1], width.indices(meta.shape[4])[1]
+        cropped = tokens.indices(meta.shape[3])[1], width.indices(reader.width)[1]
         self.shape = (len(reader.layers), meta.shape[2], *cropped)
         self.max_error = reader.max_error
         self._reader = reader
@@ -130,8 +115,8 @@ class HeadArray:
 
     @property
     def precision(self) -> str:
-        """Stored type: ``float32``, ``float16``, ``uint16`` or ``uint8``; what is computed has
-        ``float32``."""
+        """Stored type: ``float32``, ``float16``, ``uint16`` or ``uint8`` of weights, ``float32``,
+        ``float16`` or ``int16`` of vectors; what is computed has ``float32``."""
         return self._reader.precision
 
     @property
@@ -156,7 +141,7 @@ class HeadArray:
     def __getitem__(self, key: Any) -> NDArray[np.float32]:
         layer, head, rest = _split_key(key)
         tokens, rest = self._narrow(rest)
-        values = self._read(layer, head, tokens, _FLOAT32, _DECODERS[self._reader.precision])
+        values = self._read(layer, head, tokens)
         if not rest:
             return values
         kept = values.ndim - 2
@@ -172,17 +157,15 @@ class HeadArray:
             layer, head: as in indexing.
 
         Returns:
-            An array in the stored dtype; a layer or head given as an integer has no axis.
+            An array in the stored dtype; a layer or head given as an integer has no axis. int16
+            vectors have one cell more, which holds their scale (:mod:`qkvault.vectors`).
         """
-        tokens = range(self.shape[2])
-        return self._read(layer, head, tokens, self._reader.meta.dtype, copy_codes)
+        return self._read(layer, head, range(self.shape[2]), raw=True)
 
-    def _read(
-        self, layer: Any, head: Any, tokens: range, dtype: np.dtype[Any], decode: Decode
-    ) -> NDArray[Any]:
+    def _read(self, layer: Any, head: Any, tokens: range, raw: bool = False) -> NDArray[Any]:
         layers, one_layer = self._layer_places(layer)
         heads, one_head = self._head_places(head)
-        out = self._reader.read(self._row, layers, heads, tokens, self._width, dtype, decode)
+        out = self._reader.read(self._row, layers, heads, tokens, self._width, raw)
         if tokens and not tokens.start and out.size:
             self._refuse_holes(out)
         if one_layer:
@@ -194,7 +177,9 @@ class HeadArray:
     def _refuse_holes(self, out: NDArray[Any]) -> None:
         """The first token attends to something: a first row of only zeros (or NaN) is a hole."""
         corner = out[:, :, 0, 0]
-        if self._reader.meta.dtype.kind == "f":
+        if out.dtype.kind == "i":
+            hole = (out[:, :, 0, -1] == VECTOR_FILL).any()
+        elif self._reader.meta.dtype.kind in "fi":
             hole = np.isnan(corner).any() and np.isnan(out[:, :, 0]).all(axis=-1).any()
         else:
             hole = not corner.all() and not out[:, :, 0].any(axis=-1).all()

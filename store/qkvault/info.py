@@ -9,6 +9,8 @@ from .plan import spec_document
 from .spec import FORMAT_VERSION, Json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .vault import Vault
 
 
@@ -64,10 +66,29 @@ def _derived(vault: Vault) -> list[dict[str, Json]]:
             "encoding": "derived",
             "max_error": vault.spec.derived_error,
             "max_relative_error": None,
+            "max_error_of_largest": None,
+            "bound": _derived_bound(vault.spec.derived_error),
             "bytes": 0,
         }
         for stack in vault.spec.stacks
     ]
+
+
+def _derived_bound(error: float | None) -> str:
+    return "not measured" if error is None else f"{error:.1e}, the largest met when planned"
+
+
+def _bound(encoding: Mapping[str, Json]) -> str:
+    """The largest error of a value, in words."""
+    for key, of in (
+        ("max_error", ""),
+        ("max_relative_error", " of the value"),
+        ("max_error_of_largest", " of the vector's largest value"),
+    ):
+        error = encoding.get(key)
+        if isinstance(error, float) and error:
+            return f"{error:.2e}{of}"
+    return "exact"
 
 
 def _array(vault: Vault, path: str, stored: dict[str, int]) -> dict[str, Json]:
@@ -81,5 +102,7 @@ def _array(vault: Vault, path: str, stored: dict[str, int]) -> dict[str, Json]:
         "encoding": encoding.get("name", "identity"),
         "max_error": encoding.get("max_error"),
         "max_relative_error": encoding.get("max_relative_error"),
+        "max_error_of_largest": encoding.get("max_error_of_largest"),
+        "bound": _bound(encoding),
         "bytes": stored.get(path),
     }

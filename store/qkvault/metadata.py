@@ -11,6 +11,7 @@ import numpy as np
 from .codecs import ChunkCodec, make_codec, parse_codec
 from .documents import canonical_bytes, parse_json
 from .errors import VaultError
+from .vectors import VECTOR_FILL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,9 +27,11 @@ MAX_CHUNKS_PER_SHARD: Final = 1 << 20
 
 _DTYPES: Final = {
     name: np.dtype(name).newbyteorder("<")
-    for name in ("uint8", "uint16", "float16", "float32", "int32", "uint64")
+    for name in ("uint8", "uint16", "int16", "float16", "float32", "int32", "uint64")
 }
 _SEPARATOR: Final = "."
+FILLS: Final = {"float16": math.nan, "float32": math.nan, "int16": float(VECTOR_FILL)}
+"""What stands in cells that hold nothing, by type; 0 for others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +129,8 @@ def meta_of(plan: ArrayPlan) -> ArrayMeta:
 
 
 def _fill(dtype: str) -> Json:
-    return "NaN" if dtype.startswith("float") else 0
+    fill = FILLS.get(dtype, 0.0)
+    return "NaN" if math.isnan(fill) else int(fill)
 
 
 def _array_bytes(plan: ArrayPlan, codec: ChunkCodec) -> bytes:

@@ -12,7 +12,16 @@ from .documents import canonical_bytes, seal, sha256_hex, unseal
 from .errors import InputError, VaultError
 from .recipe import Mask, check_recipe, parse_recipe, recipe_document
 from .shards import ShardReceipt
-from .spec import ARRAYS, FORMAT_VERSION, PRECISIONS, STACKS, Json, Stack, VaultSpec
+from .spec import (
+    ARRAYS,
+    FORMAT_VERSION,
+    PRECISIONS,
+    STACKS,
+    VECTOR_PRECISIONS,
+    Json,
+    Stack,
+    VaultSpec,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -173,7 +182,10 @@ def parse_plan(data: bytes, name: str) -> Plan:
 
 def spec_document(spec: VaultSpec) -> dict[str, Json]:
     """A spec as JSON."""
+    vectors: dict[str, Json] = {name: kept for name, kept in spec.vectors.items()}
+    named: dict[str, Json] = {"vectors": vectors} if vectors else {}
     document: dict[str, Json] = {
+        **named,
         "stacks": [
             {
                 **asdict(stack),
@@ -219,6 +231,9 @@ def _check_spec(spec: VaultSpec) -> None:
         raise ValueError(f"arrays {spec.arrays!r} are not some of {ARRAYS}, in that order")
     if spec.precision not in PRECISIONS:
         raise ValueError(f"precision {spec.precision!r} is none of {PRECISIONS}")
+    for name, kept in spec.vectors.items():
+        if name not in spec.arrays or name == "attention" or kept not in VECTOR_PRECISIONS:
+            raise ValueError(f"{name!r:.40} is not kept as {kept!r:.40}")
     names = [stack.name for stack in spec.stacks]
     if not names or [name for name in STACKS if name in names] != names:
         raise ValueError(f"stacks {names} are not some of {STACKS}, in that order")
@@ -338,6 +353,7 @@ def _parse_spec(value: Mapping[str, Any]) -> VaultSpec:
         derived_error=value.get("derived_error"),
         metrics=tuple(value.get("metrics", ())),
         target=value.get("target", False),
+        vectors=dict(value.get("vectors", {})),
     )
 
 

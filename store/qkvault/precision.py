@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from .decoding import DECODERS
 from .errors import InputError
 from .spec import THUMBNAIL_SIDE, Precision
 
@@ -39,10 +40,6 @@ DTYPES: Final[dict[Precision, str]] = {
     "uint16": "uint16",
     "uint8": "uint8",
 }
-
-UINT16_SCALE: Final = np.float32(1.0 / 65535.0)
-SQUARE_ROOT_TABLE: Final = ((np.arange(256) / 255.0) ** 2).astype(np.float32)
-"""uint8 code -> weight, float32 [256]: ``(c / 255) ** 2``."""
 
 _OVERSHOOT = 1e-3  # a softmax in half precision may round above 1
 
@@ -80,18 +77,8 @@ def decode_attention(codes: NDArray[Any], precision: Precision) -> NDArray[np.fl
         precision: see the module's table.
     """
     out = np.empty(codes.shape, np.float32)
-    decode_into(codes, precision, out)
+    DECODERS[precision](codes, out)
     return out
-
-
-def decode_into(codes: NDArray[Any], precision: Precision, out: NDArray[np.float32]) -> None:
-    """Decode into an array of the same shape that the caller owns."""
-    if precision == "uint16":
-        np.multiply(codes, UINT16_SCALE, out=out)
-    elif precision == "uint8":
-        SQUARE_ROOT_TABLE.take(codes, out=out, mode="clip")
-    else:
-        out[...] = codes
 
 
 def make_thumbnail(attention: NDArray[np.float32]) -> NDArray[np.uint8]:

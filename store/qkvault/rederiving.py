@@ -1,9 +1,11 @@
 """Checking stored attention against what follows from the stored queries and keys.
 
-How far the two may differ is known. Rounding to float16 changes a number by at most ``2**-11`` of
-it (``2**-25`` where it is tiny), so a score by at most ::
+How far the two may differ is known. Keeping a vector x changes each of its numbers by at most
+``r |x[d]| + a(x)``: float16 by ``r = 2**-11`` of it, or ``a = 2**-25`` where it is tiny; int16 by
+``a = 1.55e-5`` of the largest of them. A score then changes by at most ::
 
-    e[i] = scaling * max_j sum_d (2**-10 |q[i, d] k[j, d]| + 2**-25 (|q[i, d]| + |k[j, d]|))
+    e[i] = scaling * max_j sum_d (
+        (rq + rk) |q[i, d] k[j, d]| + a(k[j]) |q[i, d]| + a(q[i]) |k[j, d]|)
 
 to first order. Scores that move by at most ``e`` move the odds ``p / (1 - p)`` of a weight by at
 most a factor ``exp(2 e)``, and so the weight by at most ``p (1 - p) (exp(2 e) - 1)``. To that come
@@ -13,7 +15,7 @@ the error of the code that attention is stored in, and that of float32 arithmeti
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import numpy as np
 
@@ -22,20 +24,22 @@ from .errors import MissingArray, VaultError
 from .precision import MAX_ERROR, pool_attention
 from .recipe import Recipe
 from .scores import derive_scores
+from .vectors import VECTOR_ERROR
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .example import Example, StackView
-    from .spec import Precision
+    from .heads import HeadArray
+    from .spec import VectorPrecision
     from .vault import Vault
 
 ARITHMETIC_ERROR: Final = 5e-6
 """Largest error of a weight that computing in float32 makes, in the model and here together."""
 
 _CELLS_AT_ONCE: Final = 1 << 24
-_HALF: Final = 2.0**-10 + 2.0**-20  # of a product of two rounded numbers, second order included
-_TINY: Final = 2.0**-24
+_SECOND_ORDER: Final = 1.001  # what products of two errors add, and stored numbers for true ones
+_TINY: Final = 2.0**-25
 
 
 class Difference(NamedTuple):
@@ -97,7 +101,7 @@ def _compare(example: Example, view: StackView, layer: int) -> Difference:
     for head in range(0, view.spec.heads, step):
         heads = range(head, min(head + step, view.spec.heads))
         found = view.derive(layer, heads)
-        allowed = _allowed(view, layer, heads, found, example.vault.spec.precision)
+        allowed = _allowed(view, layer, heads, found)
         if name == "thumbnail":
             found, allowed = pool_attention(found), pool_attention(allowed)
             allowed += np.float32(MAX_ERROR["uint8"])
@@ -112,10 +116,10 @@ def _compare(example: Example, view: StackView, layer: int) -> Difference:
 
 
 def _allowed(
-    view: StackView, layer: int, heads: range, weights: NDArray[np.float32], precision: Precision
+    view: StackView, layer: int, heads: range, weights: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """How far derived weights may be from the model's, ``(head, query_token, key_token)``."""
-    if precision == "float32":
+    if view.query.precision == view.key.precision == "float32":
         return np.full_like(weights, ARITHMETIC_ERROR)
     shared = view.spec.heads // view.spec.key_heads
     key_heads = sorted({head // shared for head in heads})
@@ -123,8 +127,23 @@ def _allowed(
     places = [key_heads.index(head // shared) for head in heads]
     scaling = view.spec.scaling[view.spec.layers.index(layer)]
     sizes = derive_scores(query, key, abs(scaling), Recipe(), key_head=places)
-    moved = np.float32(_HALF) * sizes.max(-1)  # (head, query_token)
-    moved += np.float32(_TINY * abs(scaling)) * (query.sum(-1) + key.sum(-1).max(-1)[places, None])
+    (of_query, at_query), (of_key, at_key) = _errors(view.query, query), _errors(view.key, key)
+    moved = (of_query + of_key) * sizes.max(-1)  # (head, query_token)
+    moved += abs(scaling) * query.sum(-1) * at_key.max(-1)[places, None]
+    moved += abs(scaling) * at_query * key.sum(-1).max(-1)[places, None]
+    moved *= np.float32(_SECOND_ORDER)
     allowed: NDArray[np.float32] = weights * (1 - weights) * np.expm1(2 * moved)[:, :, None]
     allowed += np.float32(ARITHMETIC_ERROR)
     return np.minimum(allowed, np.float32(1.0))
+
+
+def _errors(array: HeadArray, sizes: NDArray[np.float32]) -> tuple[np.float32, NDArray[np.float32]]:
+    """Largest error of a vector's numbers: relative to each, and absolute ``(head, token)``.
+
+    Args:
+        sizes: absolute values, ``(head, token, dim)``.
+    """
+    if array.precision == "int16":
+        return np.float32(0), np.float32(VECTOR_ERROR["int16"]) * sizes.max(-1)
+    relative = VECTOR_ERROR[cast("VectorPrecision", array.precision)]
+    return np.float32(relative), np.full(sizes.shape[:-1], _TINY if relative else 0, np.float32)

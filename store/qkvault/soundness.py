@@ -13,6 +13,7 @@ from .codecs import DamagedChunk
 from .errors import VaultError
 from .precision import decode_attention, row_sum_bound
 from .records import id_hash
+from .vectors import decode_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,7 +120,7 @@ def _problem(
     if not rows.size:
         return None
     if name not in MAPS:
-        return None if np.isfinite(rows).all() else "a value is not finite"
+        return None if np.isfinite(decode_vectors(rows)).all() else "a value is not finite"
     precision: Precision = "uint8" if name == "thumbnail" else vault.spec.precision
     return _attention_problem(rows, precision, stack, name == "attention", first)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from .recipe import Recipe, default_recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 FORMAT_VERSION: Final = "1.0"
 
@@ -22,6 +22,9 @@ Label = None | int | float | str
 Precision = Literal["float32", "float16", "uint16", "uint8"]
 PRECISIONS: Final[tuple[Precision, ...]] = ("float32", "float16", "uint16", "uint8")
 DEFAULT_PRECISION: Final[Precision] = "uint16"
+
+VectorPrecision = Literal["float32", "float16", "int16"]
+VECTOR_PRECISIONS: Final[tuple[VectorPrecision, ...]] = ("float32", "float16", "int16")
 
 ArrayName = Literal["attention", "query", "key", "value"]
 ARRAYS: Final[tuple[ArrayName, ...]] = ("attention", "query", "key", "value")
@@ -143,10 +146,12 @@ class VaultSpec:
             met when the vault was planned; None where it was not measured.
         target: whether examples have a target sequence beside their own, the source: those of an
             encoder-decoder do. Several stacks, or ``cross``, need one; see :mod:`qkvault.axes`.
+        vectors: how those of queries, keys and values are kept that ``precision`` does not decide
+            for; :func:`choose_vectors` makes it.
         metrics: names of the numbers kept per example, layer and head, such as
             :data:`qkvault.METRICS`; none where there are none.
         precision: how attention is kept; queries, keys and values are float32 under ``float32``,
-            float16 otherwise.
+            float16 otherwise, but for those that ``vectors`` names.
         logits: number of outputs of the classification head; 0 where the model has none.
         label_names: names of the model's classes, in order; empty if unknown.
         identity: what must be equal for a run to go on with this vault (hashes of inputs, weights
@@ -167,3 +172,40 @@ class VaultSpec:
     derived_error: float | None = None
     metrics: tuple[str, ...] = ()
     target: bool = False
+    vectors: Mapping[ArrayName, VectorPrecision] = field(default_factory=dict)
+
+
+def vector_precision(
+    name: ArrayName, precision: Precision, vectors: Mapping[ArrayName, VectorPrecision]
+) -> VectorPrecision:
+    """How ``query``, ``key`` or ``value`` is kept in a vault of that precision and ``vectors``."""
+    return vectors.get(name, "float32" if precision == "float32" else "float16")
+
+
+def choose_vectors(
+    arrays: Sequence[ArrayName],
+    precision: Precision,
+    attention: AttentionSource,
+    wanted: Mapping[ArrayName, VectorPrecision] | None = None,
+) -> dict[ArrayName, VectorPrecision]:
+    """What :attr:`VaultSpec.vectors` has to name.
+
+    Queries and keys that attention is to be derived from are int16 unless float32 is asked for: of
+    all that fits into 16 bits it gives attention back most exactly.
+
+    Args:
+        arrays: which arrays are kept.
+        precision: how attention is, or would be.
+        attention: where it comes from.
+        wanted: types that are asked for, of some or all of query, key and value.
+    """
+    chosen: dict[ArrayName, VectorPrecision] = {}
+    for name in arrays:
+        if name == "attention":
+            continue
+        usual = vector_precision(name, precision, {})
+        compact = attention == "derived" and usual != "float32" and name in ("query", "key")
+        kept = (wanted or {}).get(name, "int16" if compact else usual)
+        if kept != usual:
+            chosen[name] = kept
+    return chosen

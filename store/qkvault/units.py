@@ -10,6 +10,7 @@ import numpy as np
 
 from .chunks import is_column
 from .errors import InputError
+from .vectors import VECTOR_FILL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +64,8 @@ class UnitBuffer:
 
     Row ``i`` belongs to ``unit.examples[i]``; of its tokens the first ``unit.lengths[i]`` are to
     be written: ``arrays["encoder/attention"][i, :, :, :n, :n]``, ``arrays["encoder/query"][i, :,
-    :, :n]``... Along axes of the target it is the first ``unit.target_lengths[i]``.
+    :, :n]``... (for int16 vectors, what :func:`qkvault.encode_vectors` gives). Along axes of the
+    target it is the first ``unit.target_lengths[i]``.
 
     Attributes:
         unit: which.
@@ -90,7 +92,7 @@ class UnitBuffer:
         start = 0
         for path, meta in metas.items():
             flat = self.memory[start : start + sizes[path]].view(meta.dtype)
-            flat.fill(np.nan if meta.dtype.kind == "f" else 0)
+            flat.fill(meta.fill)
             self.arrays[path] = flat.reshape(shapes[path])
             start += _aligned(sizes[path])
 
@@ -127,6 +129,8 @@ def _holes(path: str, values: NDArray[Any]) -> NDArray[np.intp]:
     first = values if is_column(path) else values[:, :, :, 0]
     if values.dtype.kind == "f":
         empty = np.isnan(first).all(axis=-1)
+    elif values.dtype.kind == "i":
+        empty = first[..., -1] == VECTOR_FILL
     elif name in ("attention", "thumbnail"):
         empty = ~first.any(axis=-1)
     else:

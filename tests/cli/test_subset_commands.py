@@ -74,6 +74,19 @@ def test_examples_are_chosen(
         assert copied(vault, tmp_path / "c", *options) == expected
 
 
+def test_a_copy_keeps_vectors_as_told(tmp_path: Path) -> None:
+    exact = make_vault(tmp_path / "exact", examples=3, precision="float32")
+    copied(exact, tmp_path / "one", "--precision", "uint16", "--vectors", "int16, value=float16")
+    with qkvault.open(tmp_path / "one") as made:
+        kept = {name: getattr(made[0], name).precision for name in ("query", "key", "value")}
+    assert kept == {"query": "int16", "key": "int16", "value": "float16"}
+    assert "of the vector's largest value" in run("info", tmp_path / "one").output
+    for wrong in ("int8", "attention=int16", "query=uint16"):
+        result = run("copy", exact, "--out", tmp_path / "no", "--vectors", wrong)
+        assert result.exit_code == 2, result.output
+        assert wrong in result.output
+
+
 def test_a_copy_of_layers_heads_arrays_and_precision(vault: Path, tmp_path: Path) -> None:
     out = tmp_path / "c"
     choice = ["--layers", "4:10", "--heads", "1,2:4", "--arrays", "attention,query"]

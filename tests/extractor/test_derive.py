@@ -104,7 +104,7 @@ def test_derived_attention_is_the_stored_one(tmp_path: Path, family: str) -> Non
     assert report.ok, report.damages
 
 
-@pytest.mark.parametrize(("model", "error"), [(minilm, 2e-3), (stories260k, 2e-2)])
+@pytest.mark.parametrize(("model", "error"), [(minilm, 5e-4), (stories260k, 2e-3)])
 def test_real_models_within_what_rounding_explains(
     tmp_path: Path, model: Callable[[], Path], error: float
 ) -> None:

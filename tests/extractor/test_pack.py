@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
@@ -16,7 +16,10 @@ from qkvault import (
     InputError,
     Precision,
     Stack,
+    VectorPrecision,
+    decode_vectors,
     encode_attention,
+    encode_vectors,
 )
 from qkvault.precision import pool_attention
 from qkvault_extractor.batches import plan_batches
@@ -24,6 +27,7 @@ from qkvault_extractor.capture import AttentionCall
 from qkvault_extractor.pack import CACHED_WEIGHTS, Batch, Packer
 from qkvault_extractor.probe import Probe, Site
 from qkvault_extractor.thumbnails import LONGEST_EXACT, is_poolable, pool
+from qkvault_extractor.vectors import stored_vectors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -116,8 +120,21 @@ def test_codes_equal_the_stores_own(precision: Precision, lengths: list[int]) ->
             assert_nearest_root_codes(thumbnail, pool_attention(attention))
             for name in ("query", "key", "value"):
                 array = getattr(kept, name)
-                vectors = getattr(call, name)[example, :, :n].numpy().astype(array.dtype)
+                kept_as = cast("VectorPrecision", array.dtype.name)
+                vectors = encode_vectors(getattr(call, name)[example, :, :n].numpy(), kept_as)
                 assert np.array_equal(array[row, depth, :, :n], vectors)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1.0, 3e4, 1e30])
+def test_scaled_vectors_equal_the_stores_own(size: float) -> None:
+    vectors = torch.randn((3, 4, 5, DIM), generator=torch.Generator().manual_seed(1)) * size
+    vectors[0, 1, 2], vectors[1, 0, 0, 3], vectors[2, 3, 4, 1] = 0.0, torch.nan, -torch.inf
+    found = stored_vectors(vectors, np.dtype(np.int16))
+    expected = encode_vectors(vectors.numpy(), "int16")
+    assert np.array_equal(found[..., -1], expected[..., -1])
+    assert np.array_equal(decode_vectors(found), decode_vectors(expected), equal_nan=True)
+    assert np.isnan(decode_vectors(found)[1, 0, 0]).all()
+    assert np.isnan(decode_vectors(found)[2, 3, 4]).all()
 
 
 def test_nothing_is_written_beyond_an_examples_length() -> None:

@@ -104,11 +104,11 @@ def test_batches_are_padded_with_nan(vault: qkvault.Vault) -> None:
 
 
 def test_half_precision_is_widened_exactly() -> None:
-    from qkvault.corpus import _widen
+    from qkvault.decoding import DECODERS
 
     bits = np.arange(65536, dtype=np.uint16).view(np.float16)
     out = np.empty(65536, np.float32)
-    _widen(bits, out)
+    DECODERS["float16"](bits, out)
     assert np.array_equal(out, bits.astype(np.float32), equal_nan=True)
 
 

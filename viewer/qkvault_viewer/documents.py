@@ -184,7 +184,7 @@ def _score_terms(stack: Stack) -> dict[str, Any]:
 
 def _arrays(facts: Mapping[str, Any]) -> dict[str, Any]:
     """What is kept, at which precision; stacks are kept alike."""
-    told = ("precision", "max_error", "max_relative_error")
+    told = ("precision", "max_error", "max_relative_error", "max_error_of_largest")
     return {
         array["name"]: {
             **{fact: plain(array[fact]) for fact in told},

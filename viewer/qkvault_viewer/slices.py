@@ -147,7 +147,8 @@ class Slicer:
     def vectors(
         self, example: Example, stack: str, layer: int, head: int, parts: Sequence[VectorPart]
     ) -> Cut:
-        """Vectors one query head works with, a frame ``(token, dimension)`` per part, as stored.
+        """Vectors one query head works with, a frame ``(token, dimension)`` per part: as stored,
+        or float32 where they are stored as whole numbers with a scale.
 
         Keys and values are those of the key head that the query head uses; their frames say which.
         """
@@ -162,12 +163,12 @@ class Slicer:
 
         def read() -> list[Frame]:
             return [
-                Frame(array.codes(layer, stored), part, "value", stored)
+                Frame(_floats(array, layer, stored), part, "value", stored)
                 for part, array, stored in wanted
             ]
 
         size = sum(
-            frame_bytes(array.shape[2:], np.dtype(array.precision).itemsize)
+            frame_bytes(array.shape[2:], 2 if array.precision == "float16" else 4)
             for _, array, _ in wanted
         )
         return Cut(size, read)
@@ -198,6 +199,11 @@ class Slicer:
         if form == "f32":
             return Frame(decode_attention(codes, precision), "attention", "value", head)
         return Frame(_square_root_codes(codes, precision), "attention", "sqrt", head)
+
+
+def _floats(array: HeadArray, layer: int, head: int) -> NDArray[Any]:
+    """Vectors ``(token, dimension)`` in half precision if that is how they are stored."""
+    return array.codes(layer, head) if array.precision == "float16" else array[layer, head]
 
 
 def _from_weights(weights: NDArray[np.float32], form: Form, head: int | None = None) -> Frame:
