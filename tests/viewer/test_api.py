@@ -242,6 +242,7 @@ def test_one_example(asker: Asker, vault: qkvault.Vault, index: int) -> None:
         "special": [int(flag) for flag in example.special],
         "offsets": [list(pair) for pair in example.offsets],
         "words": list(example.words),
+        "target": None,
         "label": example.label,
         "label_name": names[example.label],
         "prediction": example.prediction,

@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 import numpy as np
 
 import qkvault
-from qkvault import Example, Stack, Vault
+from qkvault import Example, Stack, Target, Vault
 
 from .failures import hide_paths
 from .stores import API_VERSION, Store
@@ -88,6 +88,7 @@ def example_document(example: Example) -> dict[str, Any]:
         "special": [int(special) for special in example.special],
         "offsets": plain(example.offsets),
         "words": plain(example.words),
+        "target": _target(example.target),
         "label": plain(example.label),
         "label_name": class_name(example.label, gold_names(example.vault)),
         "prediction": plain(example.prediction),
@@ -95,6 +96,21 @@ def example_document(example: Example) -> dict[str, Any]:
         "correct": example.correct,
         "logits": plain(example.logits),
         "columns": plain(example.columns),
+    }
+
+
+def _target(target: Target | None) -> dict[str, Any] | None:
+    """What a decoder reads beside an encoder, in the fields of the example's own tokens."""
+    if target is None:
+        return None
+    return {
+        "text": [target.text],
+        "tokens": list(target.tokens),
+        "token_ids": plain(target.token_ids),
+        "segments": [0] * len(target.tokens),
+        "special": [int(special) for special in target.special],
+        "offsets": plain(target.offsets),
+        "words": plain(target.words),
     }
 
 

@@ -98,11 +98,20 @@ class _Scene:
             if not 0 <= head < spec.heads:
                 raise InputError(f"head {head} was asked for; heads 0 to {spec.heads - 1} are kept")
         self.head = choice.heads[0] if choice.heads else 0
-        self.labels = [show_token(token) for token in example.tokens]
-        ordinary = [n for n, special in enumerate(example.special) if not special]
-        self.token = (ordinary or [0])[0] if choice.token is None else choice.token
-        if not 0 <= self.token < len(self.labels):
-            raise InputError(f"token {self.token} was asked for; there are {len(self.labels)}")
+        self.queries = [show_token(token) for token in self.view.query_tokens]
+        self.keys = [show_token(token) for token in self.view.key_tokens]
+        self.rows = max(len(self.queries), len(self.keys))
+        self.token = self._first_word() if choice.token is None else choice.token
+        if not 0 <= self.token < len(self.queries):
+            raise InputError(f"token {self.token} was asked for; there are {len(self.queries)}")
+
+    def _first_word(self) -> int:
+        """The first query that is not special."""
+        target = self.example.target
+        of_target = target is not None and self.view.spec.name != "encoder"
+        special = target.special if target is not None and of_target else self.example.special
+        ordinary = [n for n, flag in enumerate(special) if not flag]
+        return (ordinary or [0])[0]
 
     def lines(self) -> str:
         """The strongest weights of some heads of a layer as lines."""
@@ -123,31 +132,33 @@ class _Scene:
                 f' stroke="{head_colour(self.heads[int(head)], self.look)}"/>'
             )
         body.append("</g>")
-        body += self._tokens(left - 7, "end") + self._tokens(right + 7, "start")
+        body += _labels(self.queries, left - 7, "end", self.look)
+        body += _labels(self.keys, right + 7, "start", self.look)
         notes = [f"Heads {', '.join(map(str, self.heads))}."]
         if most < count:
             share = 100 * float(flat[order].sum() / flat.sum())
             notes.append(
                 f"The {most} strongest of {count} weights are drawn: {share:.1f} % of their mass."
             )
-        size = (2 * MARGIN + 2 * _TOKENS + _BETWEEN, _middle(len(self.labels)))
+        size = (2 * MARGIN + 2 * _TOKENS + _BETWEEN, _middle(self.rows))
         return self._frame(body, size, self._where(self.heads), notes)
 
     def matrices(self) -> str:
         """Some heads of a layer as squares, queries down, keys across."""
         across = int(np.ceil(len(self.heads) ** 0.5))
-        contrast = max(1.0, len(self.labels) / 16) ** 0.4
+        contrast = max(1.0, len(self.keys) / 16) ** 0.4
         body: list[str] = []
-        pitch = _SIDE + MARGIN + 16
+        wide, high = (_SIDE * len(side) / self.rows for side in (self.keys, self.queries))
+        pitch = high + MARGIN + 16
         for place, head in enumerate(self.heads):
-            x = MARGIN + place % across * (_SIDE + MARGIN)
+            x = MARGIN + place % across * (wide + MARGIN)
             y = HEAD + place // across * pitch + 14
             shares = np.minimum(1, contrast * np.sqrt(self.view.attention[self.layer, head]))
             pixels = _blend(shares, self.look.cell, head_colour(head, self.look))
             body.append(text(x, y - 4, f"head {head}", self.look.muted))
-            body.append(picture(x, y, _SIDE, _SIDE, pixels))
+            body.append(picture(x, y, wide, high, pixels))
         down = -(-len(self.heads) // across)
-        size = (MARGIN + across * (_SIDE + MARGIN), HEAD + down * pitch)
+        size = (MARGIN + across * (wide + MARGIN), HEAD + down * pitch)
         notes = ["Attending tokens down, attended tokens across."]
         return self._frame(body, size, self._where(self.heads), notes)
 
@@ -156,7 +167,7 @@ class _Scene:
         spec = self.view.spec
         cell = max(24, min(84, 1100 // spec.heads))
         body: list[str] = []
-        contrast = max(1.0, len(self.labels) / 16) ** 0.4
+        contrast = max(1.0, len(self.keys) / 16) ** 0.4
         for depth, layer in enumerate(spec.layers):
             codes = self.view.thumbnail.codes(layer)  # (head, query_bin, key_bin)
             shares = np.minimum(1, contrast * np.sqrt(decode_attention(codes, "uint8")))
@@ -184,18 +195,28 @@ class _Scene:
         look, wide = self.look, 170
         x = MARGIN + _TOKENS
         y = HEAD + 22
-        high = len(self.labels) * _ROW
-        body = self._tokens(x - 7, "end", y)
+        body = _labels(self.queries, x - 7, "end", look, y)
         for name, values in vectors.items():
             body.append(text(x + wide / 2, HEAD + 12, name, look.ink, "middle"))
-            body.append(picture(x, y, wide, high, _signed(values, look)))
+            body.append(picture(x, y, wide, len(values) * _ROW, _signed(values, look)))
             x += wide + MARGIN
         body += self._bars(x, y, scores, weights)
-        body += self._tokens(x + 305, "start", y)
-        own = f"Query: token {self.token}, {self.labels[self.token]}."
-        blue = "Blue positive, orange negative, each block on its own scale."
-        size = (x + 305 + _TOKENS, y + high)
-        return self._frame(body, size, self._where((self.head,)), [own, blue])
+        body += _labels(self.keys, x + 305, "start", look, y)
+        own = f"Query: token {self.token}, {self.queries[self.token]}."
+        notes = [f"{own} {self._sum(weights)}"]
+        notes.append("Blue positive, orange negative, each block on its own scale.")
+        size = (x + 305 + _TOKENS, y + self.rows * _ROW)
+        return self._frame(body, size, self._where((self.head,)), notes)
+
+    def _sum(self, weights: NDArray[Any]) -> str:
+        """What the query's softmax comes to, and where the rest of it goes."""
+        spec = self.view.spec
+        sinks = spec.recipe[spec.layers.index(self.layer)].sinks
+        total = float(weights.sum(dtype=np.float64))
+        if sinks is None or sinks.mode != "softmax":
+            return f"Its softmax sums to {total:.3f}."
+        score = sinks.values[self.head]
+        return f"Its softmax sums to {total:.3f}; the sink, of score {score:.2f}, takes the rest."
 
     def _bars(self, x: float, y: float, scores: NDArray[Any], weights: NDArray[Any]) -> list[str]:
         """Scores and softmax of the query, a row per key, with their numbers."""
@@ -232,12 +253,6 @@ class _Scene:
         product = np.where(np.isfinite(scores)[:, None], query[token] * key, 0)
         return {"query": query, "key": key, "q × k": product}, scores, weights
 
-    def _tokens(self, x: float, anchor: str, top: float = HEAD) -> list[str]:
-        return [
-            text(x, top + (at + 0.5) * _ROW + 4, label, self.look.ink, anchor)
-            for at, label in enumerate(self.labels)
-        ]
-
     def _where(self, heads: Sequence[int]) -> str:
         plural = "s" if len(heads) > 1 else ""
         return f"layer {self.layer}, head{plural} {', '.join(map(str, heads))}"
@@ -258,6 +273,16 @@ class _Scene:
 
 def _middle(at: int) -> float:
     return HEAD + (at + 0.5) * _ROW
+
+
+def _labels(
+    labels: Sequence[str], x: float, anchor: str, look: Look, top: float = HEAD
+) -> list[str]:
+    """Tokens below each other."""
+    return [
+        text(x, top + (at + 0.5) * _ROW + 4, label, look.ink, anchor)
+        for at, label in enumerate(labels)
+    ]
 
 
 def _blend(shares: NDArray[Any], background: str, colour: str) -> NDArray[np.uint8]:

@@ -95,10 +95,12 @@ def example_html(example: Example) -> str:
         f"{example.length} tokens",
         *_answers(example),
     ]
-    texts = "".join(f"<div><bdi>{_shown(text)}</bdi></div>" for text in example.text)
+    target = [] if example.target is None else [example.target.text]
+    texts = "".join(f"<div><bdi>{_shown(text)}</bdi></div>" for text in [*example.text, *target])
+    pictures = "".join(_picture(example, name) for name in example.stacks)
     return (
         '<div style="font: 13px/1.5 sans-serif">'
-        f'<div style="opacity: .7">{" · ".join(facts)}</div>{texts}{_picture(example)}</div>'
+        f'<div style="opacity: .7">{" · ".join(facts)}</div>{texts}{pictures}</div>'
     )
 
 
@@ -114,10 +116,11 @@ def _answers(example: Example) -> list[str]:
     return found
 
 
-def _picture(example: Example) -> str:
-    spec = example.stack(example.stacks[0]).spec
+def _picture(example: Example, stack: str) -> str:
+    view = example.stack(stack)
+    spec = view.spec
     try:
-        codes = example.thumbnail.codes()  # (layer, head, query_bin, key_bin)
+        codes = view.thumbnail.codes()  # (layer, head, query_bin, key_bin)
     except MissingArray:
         return '<div style="opacity: .7">This vault keeps no attention to draw.</div>'
     data = base64.b64encode(_png(_mosaic(codes))).decode()
@@ -133,24 +136,31 @@ def _picture(example: Example) -> str:
 
 def _mosaic(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Heads side by side and layers below each other, a pixel apart: opacity, uint8 ``(y, x)``."""
-    layers, heads, side, _ = codes.shape
-    pooled = codes
-    if side > TILE:
-        bins = np.arange(TILE) * side // TILE
-        sums = np.add.reduceat(np.add.reduceat(codes.astype(np.float32), bins, 2), bins, 3)
-        sizes = np.diff([*bins, side])
-        pooled = (sums / (sizes[:, None] * sizes)).astype(np.uint8)
+    layers, heads = codes.shape[:2]
+    pooled = _pool(_pool(codes.astype(np.float32), 2), 3)
     # Weights of long texts are small, and would all look alike.
-    strong = np.minimum(255, pooled * max(1.0, side / 16) ** 0.4)
-    tile = pooled.shape[-1] + 1
-    out = np.zeros((layers * tile, heads * tile), np.uint8)
+    strong = np.minimum(255, pooled * max(1.0, codes.shape[3] / 16) ** 0.4).astype(np.uint8)
+    high, wide = strong.shape[2] + 1, strong.shape[3] + 1
+    out = np.zeros((layers * high, heads * wide), np.uint8)
     for layer in range(layers):
         for head in range(heads):
             place = np.s_[
-                layer * tile : (layer + 1) * tile - 1, head * tile : (head + 1) * tile - 1
+                layer * high : (layer + 1) * high - 1, head * wide : (head + 1) * wide - 1
             ]
             out[place] = np.maximum(strong[layer, head], 12)
     return out
+
+
+def _pool(values: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """Means of at most :data:`TILE` bins along an axis."""
+    side = values.shape[axis]
+    if side <= TILE:
+        return values
+    bins = np.arange(TILE) * side // TILE
+    shape = [1] * values.ndim
+    shape[axis] = TILE
+    means: NDArray[np.float32] = np.add.reduceat(values, bins, axis)
+    return means / np.diff([*bins, side]).astype(np.float32).reshape(shape)
 
 
 def _png(opacity: NDArray[np.uint8]) -> bytes:

@@ -51,6 +51,15 @@ _NUMBERS: Final = _list(_NUMBER)
 _LABEL: Final[Schema] = {"type": ["null", "boolean", "number", "string"]}
 _OUTCOME: Final[Schema] = {"type": ["null", "number"]}
 _PLACE: Final = _or_null(_COUNT)
+_TOKENS: Final[dict[str, Schema]] = {
+    "text": _list(_TEXT),
+    "tokens": _list(_TEXT),
+    "token_ids": _list({"type": "integer"}),
+    "segments": _list(_BIT),
+    "special": _list(_BIT),
+    "offsets": _list(_list(_COUNT)),
+    "words": _list({"type": "integer", "minimum": -1}),
+}
 
 _STORE: Final = _object(
     {"name": _TEXT, "title": _TEXT, "examples": _COUNT, "digest": _TEXT, "url": _TEXT}
@@ -167,13 +176,8 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "length": _COUNT,
             "previous": _PLACE,
             "next": _PLACE,
-            "text": _list(_TEXT),
-            "tokens": _list(_TEXT),
-            "token_ids": _list({"type": "integer"}),
-            "segments": _list(_BIT),
-            "special": _list(_BIT),
-            "offsets": _list(_list(_COUNT)),
-            "words": _list({"type": "integer", "minimum": -1}),
+            **_TOKENS,
+            "target": _or_null(_object(_TOKENS)),
             "label": _LABEL,
             "label_name": _or_null(_TEXT),
             "prediction": _OUTCOME,

@@ -16,7 +16,7 @@ import pytest
 import qkvault
 from qkvault import Mask, Recipe, Record, RelativeBias, Sinks, Stack, VaultSpec
 from qkvault_viewer.server import make_server
-from vaults import fill, forward, make_record, make_vault
+from vaults import fill, forward, make_encoder_decoder_vault, make_record, make_vault
 
 HOSTILE = (
     "<img src=x onerror=alert(1)>",
@@ -175,13 +175,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_hostile(folder / "hostile")
     make_pieces(folder / "pieces")
     make_terms(folder / "terms")
+    make_encoder_decoder_vault(folder / "translated")
     return folder
 
 
 @pytest.fixture(scope="session")
 def site(folder: Path) -> Iterator[str]:
     names = ["pairs", "causal", "long", "bare", "blind", "hostile", "pieces", "terms"]
-    names += ["single", "tuned", "families"]
+    names += ["single", "tuned", "families", "translated"]
     server = make_server([folder / name for name in names])
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -41,6 +41,7 @@ const LOCAL = [
   ["In the list of examples", ["↑", "↓"], "Open the one before or after"],
   ["In the list of examples", ["Space"], "Pin the example, to compare others with it"],
   ["In a difference map", ["↑", "↓", "←", "→"], "Move from cell to cell"],
+  ["In the model view", ["↑", "↓", "←", "→"], "Move the frame over layers and heads"],
   ["In the model view", ["Enter"], "Enlarge the framed head, or close it"],
   ["With the mouse", ["Click"], "On a token: keep it. On a thumbnail: enlarge it"],
   ["With the mouse", ["Double-click"], "On a head number: show it alone, or all again"],

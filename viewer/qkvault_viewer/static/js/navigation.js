@@ -49,6 +49,7 @@ export class Navigation {
     this.setExpanded = (/** @type {boolean} */ expanded) => set({ expanded });
     this.setColumns = (/** @type {"score" | "value" | null} */ columns) => set(columns ? { expanded: true, columns } : { expanded: false });
     this.setDims = (/** @type {string} */ dims) => set({ dims: /** @type {State["dims"]} */ (dims) });
+    this.frame = (/** @type {number} */ layer, /** @type {number} */ head) => set({ layer, head }, { replace: true });
     this.enlarge = (/** @type {number} */ layer, /** @type {number} */ head) => set({ layer, head, enlarged: true });
     this.close = () => set({ enlarged: false, locked: null });
     this.allHeads = () => set({ heads: null });

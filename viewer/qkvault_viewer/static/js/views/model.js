@@ -10,7 +10,8 @@ import { thumbnailLines } from "../thumbnails.js";
 /**
  * @typedef {import("../context.js").Context} Context
  * @typedef {import("../state.js").Focus} Focus
- * @typedef {{enlarge: (layer: number, head: number) => void, close: () => void,
+ * @typedef {{enlarge: (layer: number, head: number) => void,
+ *   frame: (layer: number, head: number) => void, close: () => void,
  *   openIn: (view: "heads" | "neuron", layer: number, head: number) => void,
  *   hover: (focus: Focus | null) => void, pick: (focus: Focus) => void}} Acts
  * @typedef {{left: number, top: number, cell: number, high: number, gap: number}} Grid geometry, CSS pixels
@@ -247,9 +248,17 @@ export class ModelView {
 
   /** @param {KeyboardEvent} event */
   pressed(event) {
-    if (event.key !== "Enter" && event.key !== " ") return;
+    const by = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+    if (!this.context || event.ctrlKey || event.metaKey || event.altKey || (!by && event.key !== "Enter" && event.key !== " ")) return;
     event.preventDefault();
-    this.choose(this.at);
+    event.stopPropagation();
+    if (!by) {
+      this.choose(this.at);
+      return;
+    }
+    const { stack } = this.context;
+    const within = (/** @type {number} */ at, /** @type {number} */ count) => Math.max(0, Math.min(count - 1, at));
+    this.acts.frame(stack.layers[within(this.at.depth + by[0], stack.layers.length)], within(this.at.head + by[1], stack.heads));
   }
 
   /** @param {Focus | null} focus @param {Focus | null} locked */
