@@ -1,7 +1,7 @@
 """Looking at vaults in a browser: an HTTP server that sends a page, and what one view of it needs.
 
 Imports run down: wire, cache, failures <- stores, slices, documents <- parameters <- routes <-
-app <- server <- notebook; security stands beside. Flask is met in routes and app only.
+app <- server <- notebook; security and joining stand beside. Flask is met in routes and app only.
 """
 
 from __future__ import annotations

@@ -6,16 +6,18 @@ import logging
 import mimetypes
 import secrets
 from collections.abc import Sequence
+from hashlib import blake2b
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from flask import Flask, Response, send_from_directory
+from flask import Flask, Response, request, send_from_directory
 from werkzeug.exceptions import HTTPException
 
 from qkvault import QKVaultError
 
 from .failures import Failure, Refusal, from_error
+from .joining import ENTRIES, joined
 from .routes import JSON, Api, use_numbers
 from .security import MAX_BODY, Guard
 from .stores import open_stores
@@ -73,7 +75,13 @@ def _add_page(app: Flask) -> None:
 
 
 def _file(name: str) -> Response:
-    response = send_from_directory(STATIC, name)
+    if name in ENTRIES and (STATIC / name).is_file():
+        body = joined(STATIC, name)
+        response = Response(body, content_type=mimetypes.guess_type(name)[0])
+        response.set_etag(blake2b(body, digest_size=12).hexdigest())
+        response.make_conditional(request)
+    else:
+        response = send_from_directory(STATIC, name)
     response.headers["Cache-Control"] = "no-cache"
     return response
 
