@@ -140,6 +140,39 @@ def make_terms(path: Path) -> Path:
     return path
 
 
+SCRIPTS = (
+    ("[CLS]", "كا", "##نت", "القطة", "تجلس", "على", "الس", "##جادة", "[SEP]"),
+    ("[CLS]", "החתול", "ישב", "על", "השטי", "##ח", "[SEP]"),
+    ("[CLS]", "吾", "輩", "は", "猫", "であ", "##る", "。", "[SEP]"),
+    ("[CLS]", "The", "word", "שלום", "means", "和平", "[SEP]"),
+)
+
+
+def make_scripts(path: Path) -> Path:
+    """A vault of texts that are written from right to left, or without blanks."""
+    spec = VaultSpec(
+        stacks=(Stack("encoder", (0,), 2, 2, 4, 4, False, (0.5,)),),
+        arrays=("attention", "query", "key"),
+        precision="uint16",
+        logits=0,
+        label_names=(),
+        identity={"model": "random"},
+        provenance={},
+    )
+    random = np.random.default_rng(0)
+    records = []
+    for index, tokens in enumerate(SCRIPTS):
+        words: list[int] = []
+        for token in tokens:
+            goes = token.startswith("##") or token.startswith("[")
+            words.append(max([-1, *words]) + (not goes))
+        ends = [-1 if token.startswith("[") else w for token, w in zip(tokens, words, strict=True)]
+        plain = make_record(index, len(tokens), pairs=False, random=random)
+        text = "".join(token.removeprefix("##") for token in tokens[1:-1])
+        records.append(replace(plain, tokens=tokens, text=(text,), words=tuple(ends), offsets=()))
+    return write_random(path, spec, records)
+
+
 def make_families(path: Path) -> Path:
     """Pairs of which some differ in one word, and say so by their ids."""
     spec = VaultSpec(
@@ -176,13 +209,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_pieces(folder / "pieces")
     make_terms(folder / "terms")
     make_encoder_decoder_vault(folder / "translated")
+    make_vault(folder / "longest", lengths=[512, 2048], layers=1, heads=2, pairs=False, logits=0)
+    make_scripts(folder / "scripts")
     return folder
 
 
 @pytest.fixture(scope="session")
 def site(folder: Path) -> Iterator[str]:
     names = ["pairs", "causal", "long", "bare", "blind", "hostile", "pieces", "terms"]
-    names += ["single", "tuned", "families", "translated"]
+    names += ["single", "tuned", "families", "translated", "longest", "scripts"]
     server = make_server([folder / name for name in names])
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -142,6 +142,23 @@ class TestStates:
         viewer.page.click("text=Open the first example")
         viewer.settled()
         assert viewer.page.locator("#notice").is_hidden()
+
+    def test_waiting_is_shown_and_a_lost_server_is_said(self, viewer: Viewer) -> None:
+        viewer.open("?store=pairs")
+        held: list[Any] = []
+        viewer.page.route("**/attention/**", lambda route: held.append(route))
+        viewer.page.keyboard.press("j")
+        viewer.page.wait_for_selector("#progress:visible")
+        assert viewer.page.locator("#view-heads").is_visible()  # the old picture stays meanwhile
+        held[0].abort()
+        viewer.page.wait_for_selector("#notice:visible")
+        assert "No connection to the viewer" in viewer.text("#notice")
+        viewer.page.unroute("**/attention/**")
+        viewer.page.click('#notice button:has-text("Try again")')
+        viewer.page.wait_for_selector("#notice", state="hidden")
+        viewer.settled("layer=4")
+        assert viewer.ink("#view-heads .pane-back canvas") > 1
+        viewer.troubles.clear()  # Chromium itself writes the lost request to the console
 
     def test_help_and_theme(self, viewer: Viewer) -> None:
         viewer.open()

@@ -11,9 +11,9 @@ import { css, formatWeight, signedColour } from "./scale.js";
  * @typedef {import("./difference.js").Weights} Weights
  * @typedef {import("./state.js").Focus} Focus
  * @typedef {import("./context.js").Context} Context
- * @typedef {{rows: Step[], columns: Step[], values: Float32Array, a: Weights, b: Weights,
+ * @typedef {{rows: Step[], columns: Step[], left: number, values: Float32Array, a: Weights, b: Weights,
  *   contextA: Context, contextB: Context, largest: number, name: string}} Difference
- *   `largest`: |value| of the full colour; `name`: of B
+ *   `left`: rows left out, `largest`: |value| of the full colour; `name`: of B
  * @typedef {{hover: (focus: Focus | null) => void, pick: (focus: Focus) => void}} Acts tokens of A
  */
 
@@ -202,7 +202,7 @@ export class DifferencePanel {
   }
 
   summarize() {
-    const { values, rows, columns } = /** @type {Difference} */ (this.difference);
+    const { values, rows, columns, left } = /** @type {Difference} */ (this.difference);
     const { rise, fall } = findExtremes(values);
     const name = (/** @type {number} */ cell) =>
       `${this.label(rows[Math.floor(cell / columns.length)], "queries")} ⇢ ${this.label(columns[cell % columns.length], "keys")} ${formatChange(values[cell])}`;
@@ -211,6 +211,7 @@ export class DifferencePanel {
     if (fall >= 0) parts.push(`Most down: ${name(fall)}.`);
     const alone = rows.filter((step) => step.a === null || step.b === null).length;
     if (alone) parts.push(`${alone} ${this.cell >= 4 ? "hatched" : "grey"} row${alone > 1 ? "s have" : " has"} no partner.`);
+    if (left) parts.push(`${left} token${left > 1 ? "s have" : " has"} no partner and ${left > 1 ? "are" : "is"} left out.`);
     return parts.join(" ") || "No cell differs.";
   }
 

@@ -157,7 +157,8 @@ class Page {
     const example = await this.api.example(vault, state.example, signal);
     const context = makeContext(state, vault, example);
     signal.throwIfAborted();
-    if (key !== this.drawnKey) {
+    const redrawn = key !== this.drawnKey;
+    if (redrawn) {
       this.drawnKey = null;
       this.hovered = null;
       showExample(context);
@@ -174,6 +175,8 @@ class Page {
       this.drawnKey = key;
     }
     this.context = context;
+    // A link to a token of a long text shows it.
+    if (redrawn && context.locked) this.reveal(context.locked);
     await this.showFocus(context);
   }
 

@@ -12,6 +12,7 @@ import { plainText } from "../tokens.js";
 /**
  * @typedef {import("../context.js").Context} Context
  * @typedef {import("../comparison.js").Side} Side
+ * @typedef {import("../align.js").Step} Step
  * @typedef {import("../state.js").Focus} Focus
  * @typedef {{hover: (focus: Focus | null) => void, pick: (focus: Focus) => void,
  *   unpin: (pin: string) => void, swap: (pin: string) => void, pinNeighbour: (by: 1 | -1) => void,
@@ -21,12 +22,27 @@ import { plainText } from "../tokens.js";
 const LETTERS = "ABCDEFGHIJ";
 const HEAD = 36;
 const LEAST_ROW = 14.5;
+/** Longer texts have no rows without a partner in their difference map. */
+const MOST_HATCHED = 96;
 
 /** Tokens that stand where another example has another one. @param {Side[]} sides @param {"a" | "b"} end */
 function findReplaced(sides, end) {
   const on = (/** @type {"queries" | "keys"} */ axis) => new Set(sides.flatMap(({ alignment }) =>
     (alignment?.[axis].steps ?? []).filter((step) => step.replaced).map((step) => step[end])));
   return { queries: on("queries"), keys: on("keys") };
+}
+
+/**
+ * Of long texts only the tokens that have a partner: the others would crowd them out.
+ * @param {{rows: Step[], columns: Step[]}} shown
+ * @returns {{rows: Step[], columns: Step[], left: number}} `left`: rows left out
+ */
+function leaveOut(shown) {
+  const { rows, columns } = shown;
+  if (Math.max(rows.length, columns.length) <= MOST_HATCHED) return { ...shown, left: 0 };
+  const matched = (/** @type {Step} */ { a, b }) => a !== null && b !== null;
+  const kept = { rows: rows.filter(matched), columns: columns.filter(matched) };
+  return { ...kept, left: rows.length - kept.rows.length };
 }
 
 export class CompareView {
@@ -111,8 +127,8 @@ export class CompareView {
     const ready = await Promise.all(this.sides.map(async (side) => {
       if (!side.context || !side.alignment || side.unlike) return null;
       const [a, b] = await Promise.all([this.comparison.weights(context, signal), this.comparison.weights(side.context, signal)]);
-      const { rows, columns } = this.comparison.shown(context, side.context, side.alignment);
-      return { rows, columns, values: subtract(a, b, rows, columns), a, b, contextA: context, contextB: side.context };
+      const { rows, columns, left } = leaveOut(this.comparison.shown(context, side.context, side.alignment));
+      return { rows, columns, left, values: subtract(a, b, rows, columns), a, b, contextA: context, contextB: side.context };
     }));
     signal.throwIfAborted();
     const largest = Math.max(1e-6, ...ready.map((one) => (one ? findExtremes(one.values).largest : 0)));
