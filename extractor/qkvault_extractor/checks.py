@@ -33,8 +33,9 @@ def check_row(raw: Raw, number: int, columns: Columns, dropped: set[str]) -> Row
     values = raw.values
     row_id = str(number) if columns.id is None else values.get(columns.id)
     known_id = str(row_id) if isinstance(row_id, str | int) and not raw.flaw else None
+    text_check = messages_flaw if columns.chat else text_flaw
     flaw = raw.flaw or next(
-        filter(None, (text_flaw(values, column) for column in columns.texts)), ""
+        filter(None, (text_check(values, column) for column in columns.texts)), ""
     )
     flaw = flaw or (id_flaw(values, columns.id) if columns.id is not None else "")
     flaw = flaw or (label_flaw(values.get(columns.label)) if columns.label is not None else "")
@@ -43,6 +44,9 @@ def check_row(raw: Raw, number: int, columns: Columns, dropped: set[str]) -> Row
     if flaw:
         return Reject(number, raw.source, known_id, flaw)
     label = None if columns.label is None else plain_label(values.get(columns.label))
+    if columns.chat:
+        messages = plain_messages(values[columns.texts[0]])
+        return Row(number, raw.source, (), str(row_id), label, rest, messages)
     texts = tuple(str(values[column]) for column in columns.texts)
     return Row(number, raw.source, texts, str(row_id), label, rest)
 
@@ -60,6 +64,32 @@ def text_flaw(values: Mapping[str, object], column: str) -> str:
     if not text.strip():
         return f"empty text in column {column!r}"
     return surrogate_flaw(text)
+
+
+def messages_flaw(values: Mapping[str, object], column: str) -> str:
+    """Check a conversation: a list of objects with a role and a content, both texts."""
+    found = values.get(column)
+    if not isinstance(found, list | tuple):
+        what = "nothing" if found is None else _kind(found)
+        return f"column {column!r} holds {what} where a list of messages is expected"
+    for number, message in enumerate(found, 1):
+        if not isinstance(message, Mapping):
+            return f"message {number} is {_kind(message)}; an object with role and content is due"
+        for key in ("role", "content"):
+            text = message.get(key)
+            if not isinstance(text, str) or (key == "role" and not text.strip()):
+                return f"message {number} has no {key} that is a text"
+            if flaw := surrogate_flaw(text):
+                return f"message {number}: {flaw}"
+    if not any(message["content"].strip() for message in found):
+        return f"no message in column {column!r}" if not found else "all messages are empty"
+    return ""
+
+
+def plain_messages(found: object) -> tuple[dict[str, str], ...]:
+    """Role and content of checked messages; what else they have is left."""
+    assert isinstance(found, list | tuple)
+    return tuple({key: str(message[key]) for key in ("role", "content")} for message in found)
 
 
 def id_flaw(values: Mapping[str, object], column: str) -> str:

@@ -30,6 +30,9 @@ TEXT_COLUMNS: Final[tuple[tuple[str, ...], ...]] = (
 )
 """Names that tell the texts: GLUE's tasks, MRPC's own files, SICK, retrieval and QA sets."""
 
+MESSAGE_COLUMNS: Final = ("messages", "conversation", "conversations")
+"""Names that tell the messages of a conversation."""
+
 LABEL_COLUMNS: Final = (
     "label",
     "Quality",
@@ -44,11 +47,15 @@ LABEL_COLUMNS: Final = (
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns chosen: one or two texts, perhaps a label, perhaps an id."""
+    """The columns chosen: one or two texts, perhaps a label, perhaps an id.
+
+    Where ``chat`` is true, the one column of ``texts`` holds lists of messages.
+    """
 
     texts: tuple[str, ...]
     label: str | None
     id: str | None
+    chat: bool = False
 
 
 def choose_columns(
@@ -56,6 +63,7 @@ def choose_columns(
     text_columns: Sequence[str] = (),
     label_column: str | None = None,
     id_column: str | None = None,
+    chat: bool = False,
 ) -> Columns:
     """Choose a source's columns.
 
@@ -65,6 +73,7 @@ def choose_columns(
             there being one column only.
         label_column: None to tell it by :data:`LABEL_COLUMNS`.
         id_column: None for running numbers; an id column is never guessed.
+        chat: the texts are conversations: one column of messages.
 
     Raises:
         InputError: a column that is not there (the nearest is named), named twice, more than two
@@ -75,19 +84,21 @@ def choose_columns(
             f"--text-columns takes one column, or two for pairs; {len(text_columns)} were given"
             f" ({list_names(text_columns)})"
         )
+    if chat and len(text_columns) > 1:
+        raise InputError("--chat-template takes one column of messages; two were given")
     given = [*text_columns, *(c for c in (label_column, id_column) if c is not None)]
     for column in given:
         _require(column, source)
         if given.count(column) > 1:
             raise InputError(f"column {column!r} is named twice; each column has one use")
-    texts = tuple(text_columns) or _guess_texts(source)
+    texts = tuple(text_columns) or (_guess_messages if chat else _guess_texts)(source)
     label = label_column if label_column is not None else _guess_label(source, (*texts, *given))
     if label in texts or id_column in texts:
         raise InputError(
             f"column {next(c for c in (label, id_column) if c in texts)!r} holds the texts;"
             f" choose the texts with --text-columns (columns: {list_names(source.columns)})"
         )
-    return Columns(texts, label, id_column)
+    return Columns(texts, label, id_column, chat)
 
 
 def _require(column: str, source: Source) -> None:
@@ -96,6 +107,16 @@ def _require(column: str, source: Source) -> None:
             f"column {column!r} is not in {source.name}"
             f"{did_you_mean(column, source.columns) or ';'} columns: {list_names(source.columns)}"
         )
+
+
+def _guess_messages(source: Source) -> tuple[str, ...]:
+    known = [name for name in source.columns if name in MESSAGE_COLUMNS]
+    if len(known) == 1 or len(source.columns) == 1:
+        return tuple(known) or source.columns
+    raise InputError(
+        f"which column of {source.name} holds the messages? say --text-columns NAME"
+        f" (columns: {list_names(source.columns)})"
+    )
 
 
 def _guess_texts(source: Source) -> tuple[str, ...]:

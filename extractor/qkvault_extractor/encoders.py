@@ -30,6 +30,16 @@ class Encoded:
     offsets: tuple[tuple[int, int], ...] = ()
     words: tuple[int, ...] = ()
 
+    @property
+    def segments(self) -> tuple[int, ...]:
+        """Text of each token: 0 or 1."""
+        return self.layout.segments
+
+    @property
+    def special(self) -> tuple[int, ...]:
+        """1 for special tokens, 0 for the texts' own."""
+        return self.layout.special
+
     def flaw(self, texts: int, special_ids: frozenset[int]) -> str:
         """Say why no record can be made of this, or ""."""
         here = self.layout
@@ -44,6 +54,26 @@ class Encoded:
                 " take it as text; remove it"
             )
         return ""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedChat(Encoded):
+    """One conversation, tokenized: special tokens stand where its template wrote them.
+
+    Attributes:
+        marks: ids of special tokens.
+    """
+
+    marks: frozenset[int] = frozenset()
+
+    @property
+    def special(self) -> tuple[int, ...]:
+        """1 for special tokens, 0 for all others."""
+        return tuple(int(token in self.marks) for token in self.ids)
+
+    def flaw(self, texts: int, special_ids: frozenset[int]) -> str:
+        """Say why no record can be made of this, or ""."""
+        return "" if self.ids else "the tokenizer makes no tokens of the text"
 
 
 class Encoder(ABC):
@@ -67,12 +97,18 @@ class Encoder(ABC):
         return int(self.tokenizer.num_special_tokens_to_add(pair=pair))
 
 
-def make_encoder(tokenizer: Any) -> Encoder:
+def make_encoder(tokenizer: Any, *, chat: bool = False) -> Encoder:
     """Choose the encoder for a transformers tokenizer.
+
+    Args:
+        tokenizer: the tokenizer.
+        chat: texts are conversations, written out by a template with all special tokens.
 
     Raises:
         InputError: a tokenizer of neither kind (mistral-common's).
     """
+    if chat:
+        return ChatEncoder(tokenizer)
     if getattr(tokenizer, "is_fast", False):
         return FastEncoder(tokenizer)
     if hasattr(tokenizer, "build_inputs_with_special_tokens"):
@@ -124,6 +160,42 @@ class FastEncoder(Encoder):
         """Tell whether two words have two numbers; without a pre-tokenizer a text is one word."""
         (encoding,) = self._call(["one two"], None, None)
         return len({w for w in encoding.word_ids if w is not None}) > 1
+
+
+class ChatEncoder(FastEncoder):
+    """Tokenizes conversations: special tokens are in the text, and none are added."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        super().__init__(tokenizer)
+        added = tokenizer.added_tokens_decoder.items()
+        marked = {number for number, token in added if token.special}
+        self._marks = self.special_ids | (marked - {tokenizer.unk_token_id})
+
+    def count_specials(self, *, pair: bool) -> int:
+        """None are added."""
+        return 0
+
+    def encode(self, texts: Sequence[tuple[str, ...]], limit: int | None) -> list[Encoded]:
+        batch = self.tokenizer(
+            [text for (text,) in texts],
+            truncation=limit is not None,
+            max_length=limit,
+            padding=False,
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
+        return [self._read(encoding) for encoding in batch.encodings]
+
+    def _read(self, encoding: Any) -> Encoded:
+        ids: list[int] = encoding.ids
+        special = [token in self._marks for token in ids]
+        pairs = zip(encoding.offsets, special, strict=True)
+        offsets = tuple((0, 0) if mark else place for place, mark in pairs)
+        found = zip(encoding.word_ids, special, strict=True) if self._knows_words else ()
+        words = tuple(-1 if mark or word is None else word for word, mark in found)
+        return EncodedChat(ids, Layout(0, len(ids), 0, 0, 0, 0), offsets, words, self._marks)
 
 
 class SlowEncoder(Encoder):

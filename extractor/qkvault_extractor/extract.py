@@ -11,11 +11,14 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
+from qkvault import InputError
+from qkvault_extractor.chat import place_messages, render_rows, template_hash
+from qkvault_extractor.formats.conll import WORDS
 from qkvault_extractor.identity import identify_model, tokenizer_hash
 from qkvault_extractor.inputs import load_inputs
 from qkvault_extractor.job import check_out, plan_job, run_job
 from qkvault_extractor.limits import model_limit_of
-from qkvault_extractor.tokens import encode_rows
+from qkvault_extractor.tokens import encode_rows, number_words
 
 if TYPE_CHECKING:
     from qkvault import Json, Record
@@ -86,6 +89,7 @@ def _load_inputs(options: ExtractOptions) -> Inputs:
         config=options.config,
         limit=options.limit,
         on_bad=options.on_bad,
+        chat=options.chat_template,
     )
 
 
@@ -100,39 +104,95 @@ class _TextSource:
         self._config = load_config(options.model)
         self._tokenizer = load_tokenizer(options.model)
         self._limit = model_limit_of(self._config, self._tokenizer)
+        if options.generate and len(inputs.text_columns) > 1:
+            raise InputError(
+                f"--generate goes on with one text, but the data has pairs "
+                f"({', '.join(inputs.text_columns)}); name one with --text-columns"
+            )
 
     def identify(self) -> dict[str, Json]:
-        """Hashes of texts, weights and tokenizer; how texts are cut."""
+        """Hashes of texts, weights and tokenizer; how texts are cut, rendered and gone on with."""
         options = self._options
-        return {
+        identity: dict[str, Json] = {
             "data": self._inputs.text_hash,
             "model": identify_model(options.model, self._config),
             "tokenizer": tokenizer_hash(self._tokenizer),
             "max_length": options.max_length or self._limit,
             "truncate": options.truncate,
+            "dtype": options.dtype,
         }
+        if options.chat_template:
+            identity["chat_template"] = template_hash(self._tokenizer, options.model)
+        if options.generate:
+            identity["generate"] = options.generate
+        return identity
 
     def make_records(self) -> tuple[list[Record], list[Reject]]:
-        """Tokenize."""
+        """Tokenize; write out conversations before, let the model go on afterwards."""
         options = self._options
+        rows, refused = self._inputs.rows, self._inputs.rejects
+        if options.chat_template:
+            rows, unwritten = render_rows(
+                rows, self._tokenizer, opens=bool(options.generate), on_bad=options.on_bad
+            )
+            refused = [*refused, *unwritten]
         records, rejects = encode_rows(
-            self._inputs.rows,
+            rows,
             self._tokenizer,
             max_length=options.max_length,
             truncate=options.truncate,
-            model_limit=self._limit,
+            model_limit=self._room_for_prompts(),
             vocab_size=getattr(self._config.get_text_config(), "vocab_size", None),
             on_bad=options.on_bad,
+            chat=options.chat_template,
         )
-        refused = [*self._inputs.rejects, *rejects]
-        return records, sorted(refused, key=lambda reject: reject.number)
+        if options.chat_template:
+            records = [place_messages(record) for record in records]
+        if self._knows_words():
+            records = [number_words(record, _words_of(record)) for record in records]
+        if options.generate:
+            records = self._go_on(records, options.generate)
+        return records, sorted([*refused, *rejects], key=lambda reject: reject.number)
+
+    def _knows_words(self) -> bool:
+        """Whether the data is cut into words, and those are what was tokenized."""
+        return set(self._inputs.formats) == {"conll"} and self._inputs.text_columns == ("text",)
+
+    def _room_for_prompts(self) -> int | None:
+        """The most tokens of a text as it comes from the data."""
+        if self._limit is None or self._options.generate is None:
+            return self._limit
+        room = self._limit - self._options.generate
+        if room < 1:
+            raise InputError(
+                f"--generate {self._options.generate} leaves no room for a prompt: the model takes "
+                f"{self._limit} tokens in all"
+            )
+        return room
+
+    def _go_on(self, records: list[Record], tokens: int) -> list[Record]:
+        from qkvault_extractor.generating import continue_records
+
+        options = self._options
+        return continue_records(
+            records,
+            options.model,
+            self._config,
+            self._tokenizer,
+            tokens=tokens,
+            device=options.device,
+            dtype=options.dtype,
+            keeps_end=options.chat_template,
+        )
 
     def load(self) -> LoadedModel:
         """Load the weights."""
         from qkvault_extractor.model import load_model
 
         options = self._options
-        return load_model(options.model, self._config, self._tokenizer, options.device)
+        return load_model(
+            options.model, self._config, self._tokenizer, options.device, options.dtype
+        )
 
     def tell(self) -> dict[str, Json]:
         """Where model and data came from, and how the data was read."""
@@ -146,4 +206,12 @@ class _TextSource:
             "id_column": inputs.id_column,
             "data_label_names": list(inputs.label_names),
             "dropped_columns": list(inputs.dropped),
+            "chat_template": self._options.chat_template,
+            "generate": self._options.generate,
         }
+
+
+def _words_of(record: Record) -> list[str]:
+    words = record.columns[WORDS]
+    assert isinstance(words, list)
+    return [str(word) for word in words]

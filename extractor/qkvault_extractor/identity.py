@@ -38,7 +38,9 @@ def text_hash(rows: Iterable[Row]) -> str:
     digest = hashlib.sha256(b"qkvault rows 1\n")
     for row in rows:
         columns = {k: v for k, v in row.columns.items() if v is not None}
-        head = [len(row.texts), row.label, columns]
+        head: list[Any] = [len(row.texts), row.label, columns]
+        if row.messages:
+            head.append([dict(message) for message in row.messages])
         digest.update(_join((*row.texts, row.id, _canonical(head))))
     return digest.hexdigest()
 

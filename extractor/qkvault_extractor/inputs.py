@@ -35,6 +35,7 @@ def load_inputs(
     config: str | None = None,
     limit: int | None = None,
     on_bad: OnBad = "stop",
+    chat: bool = False,
 ) -> Inputs:
     """Read and check all of the data.
 
@@ -48,6 +49,7 @@ def load_inputs(
         config: a data set's configuration.
         limit: how many rows to read at most, rejected ones included; None for all.
         on_bad: "stop" raises at the first row that cannot be used, "skip" lists such rows.
+        chat: rows are conversations: lists of messages in one column.
 
     Raises:
         InputError: anything that is wrong with files, options or rows; names file, row and remedy.
@@ -57,7 +59,7 @@ def load_inputs(
         raise InputError(f"--limit {limit} leaves no row; it has to be 1 or more")
     reading = _Reading(on_bad)
     for source in open_sources(data, format, split, config):
-        columns = choose_columns(source, text_columns, label_column, id_column)
+        columns = choose_columns(source, text_columns, label_column, id_column, chat)
         if reading.read(source, columns, limit):
             break
     reading.finish()

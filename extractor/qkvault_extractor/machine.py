@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import torch
+    from transformers import PreTrainedConfig
 
 
 def resolve_device(device: str) -> torch.device:
@@ -41,6 +42,28 @@ def resolve_device(device: str) -> torch.device:
     if not there.get(place.type, False):
         raise ResourceError(f"this machine has no device {device}; use --device cpu or auto")
     return place
+
+
+def find_dtype(name: str, config: PreTrainedConfig, place: torch.device) -> torch.dtype:
+    """The type that a model's weights are loaded as.
+
+    Args:
+        name: ``float32``, ``float16``, ``bfloat16``, or ``auto`` for the checkpoint's own type; on
+            a CPU that is float32 for float16, which CPUs compute slowly.
+        config: the model's configuration.
+        place: where it will run.
+    """
+    import torch
+
+    if name != "auto":
+        chosen = getattr(torch, name)
+        assert isinstance(chosen, torch.dtype)
+        return chosen
+    own = getattr(config, "dtype", None)
+    if not isinstance(own, torch.dtype) or not own.is_floating_point:
+        return torch.float32
+    slow = place.type == "cpu" and own == torch.float16
+    return torch.float32 if slow or own == torch.float64 else own
 
 
 def share_cores() -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from qkvault import InputError, ResourceError
 from qkvault_extractor.feeding import TextFeed
-from qkvault_extractor.machine import quiet, resolve_device, share_cores
+from qkvault_extractor.machine import find_dtype, quiet, resolve_device, share_cores
 
 if TYPE_CHECKING:
     import torch
@@ -157,8 +157,9 @@ def load_model(
     config: PreTrainedConfig,
     tokenizer: PreTrainedTokenizerBase,
     device: str = "auto",
+    dtype: str = "float32",
 ) -> LoadedModel:
-    """Load a model's weights as float32, in evaluation mode, without a cache of past keys.
+    """Load a model's weights, in evaluation mode, without a cache of past keys.
 
     The class is the checkpoint's own where it classifies sequences, so that logits come too, and
     the bare model otherwise: no head of another kind changes the attention.
@@ -168,6 +169,7 @@ def load_model(
         config: what :func:`load_config` returned.
         tokenizer: what :func:`load_tokenizer` returned.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps`` or ``auto``.
+        dtype: of the weights and the arithmetic; see :func:`qkvault_extractor.machine.find_dtype`.
 
     Raises:
         InputError: weights missing, damaged or incomplete.
@@ -178,7 +180,13 @@ def load_model(
     place = resolve_device(device)
     classifies = is_headed(config, ("ForSequenceClassification",))
     factory = AutoModelForSequenceClassification if classifies else AutoModel
-    network = read_weights(model, config, factory, may_lack_pooler=not classifies)
+    network = read_weights(
+        model,
+        config,
+        factory,
+        may_lack_pooler=not classifies,
+        dtype=find_dtype(dtype, config, place),
+    )
     settle(network, place, model)
     pads = [pad for pad in (config.pad_token_id, tokenizer.pad_token_id, 0) if _is_id(pad)]
     return LoadedModel(
@@ -226,7 +234,12 @@ def settle(network: PreTrainedModel, place: torch.device, model: str) -> None:
 
 
 def read_weights(
-    model: str, config: PreTrainedConfig, factory: Any, *, may_lack_pooler: bool
+    model: str,
+    config: PreTrainedConfig,
+    factory: Any,
+    *,
+    may_lack_pooler: bool,
+    dtype: torch.dtype | None = None,
 ) -> PreTrainedModel:
     """Load the weights; refuse a checkpoint that lacks some: random ones would take their place.
 
@@ -235,6 +248,7 @@ def read_weights(
         config: its configuration.
         factory: one of transformers' ``AutoModel`` classes.
         may_lack_pooler: models are often saved without it, and attention does not use it.
+        dtype: what the weights are made; float32 where None.
 
     Raises:
         InputError: weights missing, damaged or incomplete.
@@ -247,7 +261,7 @@ def read_weights(
             network, found = factory.from_pretrained(
                 model,
                 config=config,
-                dtype=torch.float32,
+                dtype=dtype or torch.float32,
                 trust_remote_code=False,
                 weights_only=True,
                 output_loading_info=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from qkvault import (
     ARRAYS,
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 OnBad = Literal["stop", "skip"]
 AttentionOption = Literal["store", "derive"]
+Dtype = Literal["float32", "float16", "bfloat16", "auto"]
+DTYPES: Final[tuple[Dtype, ...]] = ("float32", "float16", "bfloat16", "auto")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +106,12 @@ class ExtractOptions(RunOptions):
         max_length: longest example allowed, in tokens; the model's own limit where None.
         truncate: cut longer examples instead of refusing them.
         on_bad: a row that cannot be used: stop, or skip it and list it in the vault.
+        chat_template: the data's text column holds conversations, lists of messages with role and
+            content; they are written out by the template that comes with the tokenizer.
+        generate: let the model go on with each text, greedily, by so many tokens at most; prompt
+            and continuation become the two texts of one example.
+        dtype: type of the weights and of the model's arithmetic: ``float32``, ``float16``,
+            ``bfloat16``, or ``auto`` for the checkpoint's own.
     """
 
     model: str
@@ -119,15 +127,22 @@ class ExtractOptions(RunOptions):
     max_length: int | None = None
     truncate: bool = False
     on_bad: OnBad = "stop"
+    chat_template: bool = False
+    generate: int | None = None
+    dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
         """Refuse what can never work.
 
         Raises:
-            InputError: as :class:`RunOptions`; an unknown ``on_bad``, or no data.
+            InputError: as :class:`RunOptions`; an unknown ``on_bad`` or ``dtype``, or no data.
         """
         super().__post_init__()
         _require_one_of("on_bad", self.on_bad, ("stop", "skip"))
+        _require_one_of("dtype", self.dtype, DTYPES)
+        _require_positive("generate", self.generate)
+        if self.generate and len(self.text_columns) > 1:
+            raise InputError("--generate goes on with one text, not with pairs; name one column")
         if not self.data:
             raise InputError("no data given; name at least one file or data set")
         _require_positive("limit", self.limit)

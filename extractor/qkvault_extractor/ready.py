@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from qkvault import METRICS, InputError, PlanMismatch, vector_precision
 from qkvault_extractor.batches import default_budget
 from qkvault_extractor.identity import identify_model, tokenizer_hash
+from qkvault_extractor.options import DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -97,7 +98,7 @@ def ready_for(
     name = model or find_model(path, spec)
     config, tokenizer = load_config(name), load_tokenizer(name)
     _refuse_other_model(path, spec, name, config, tokenizer)
-    loaded = load_model(name, config, tokenizer, device)
+    loaded = load_model(name, config, tokenizer, device, _dtype_of(spec))
     learnt = probe_for(loaded, records, spec.attention, spec.precision, spec.vectors)
     refuse_other_attention(path, spec, loaded, learnt)
     measured = spec.attention == "derived" or "attention" in spec.arrays
@@ -107,6 +108,18 @@ def ready_for(
             f"use qkvault {spec.provenance.get('qkvault')!r:.40}"
         )
     return loaded, learnt
+
+
+def _dtype_of(spec: VaultSpec) -> str:
+    """The type of weights that a vault was asked for; float32 for those older than the choice.
+
+    Raises:
+        PlanMismatch: one that this release does not know.
+    """
+    told = spec.identity.get("dtype", "float32")
+    if told not in DTYPES:
+        raise PlanMismatch(f"the vault asks for weights of type {told!r:.40}; use a newer qkvault")
+    return str(told)
 
 
 def find_model(path: Path, spec: VaultSpec) -> str:

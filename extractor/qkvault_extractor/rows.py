@@ -26,6 +26,7 @@ class Row:
         id: the id column's value as a string, or ``str(number)``.
         label: the label column's value; None where the row has none.
         columns: all other columns whose values JSON can carry; NaN and infinities become None.
+        messages: of a conversation, ``role`` and ``content`` of each; then there are no texts yet.
     """
 
     number: int
@@ -34,6 +35,7 @@ class Row:
     id: str
     label: Label = None
     columns: Mapping[str, Json] = field(default_factory=dict)
+    messages: tuple[Mapping[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,10 @@ is refused.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from dataclasses import replace
+from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any
 
 from qkvault import InputError, Json, Record
@@ -32,6 +34,7 @@ def encode_rows(
     model_limit: int | None = None,
     vocab_size: int | None = None,
     on_bad: OnBad = "stop",
+    chat: bool = False,
 ) -> tuple[list[Record], list[Reject]]:
     """Tokenize rows, in order; see :func:`walk_records`, which this gathers.
 
@@ -51,6 +54,7 @@ def encode_rows(
         model_limit=model_limit,
         vocab_size=vocab_size,
         on_bad=on_bad,
+        chat=chat,
     ):
         if isinstance(made, Record):
             records.append(made)
@@ -72,6 +76,7 @@ def walk_records(
     model_limit: int | None = None,
     vocab_size: int | None = None,
     on_bad: OnBad = "stop",
+    chat: bool = False,
 ) -> Iterator[Record | Reject]:
     """Tokenize rows a batch at a time, in order, holding no more than a batch.
 
@@ -84,13 +89,14 @@ def walk_records(
         model_limit: :func:`qkvault_extractor.limits.model_limit_of`; None for no limit.
         vocab_size: entries in the model's vocabulary; None to leave ids unchecked.
         on_bad: "stop" raises at the first row that cannot be used, "skip" yields a reject for it.
+        chat: texts are conversations, written out by a template with all special tokens.
 
     Raises:
         InputError: ``max_length`` above the model's limit or too small for any text; a token id the
             model does not have; and, on "stop", a row that is too long, makes no tokens or spells a
             special token that the tokenizer cannot take as text.
     """
-    encoder = make_encoder(tokenizer)
+    encoder = make_encoder(tokenizer, chat=chat)
     limit = _choose_limit(max_length, model_limit)
     maker = _Maker(encoder, limit, truncate, "--max-length" if max_length else "the model")
     todo = iter(rows)
@@ -154,8 +160,8 @@ class _Maker:
             text=row.texts,
             tokens=tuple(map(self.spelling.__getitem__, encoded.ids)),
             token_ids=tuple(encoded.ids),
-            segments=encoded.layout.segments,
-            special=encoded.layout.special,
+            segments=encoded.segments,
+            special=encoded.special,
             offsets=encoded.offsets,
             words=encoded.words,
             label=row.label,
@@ -173,6 +179,32 @@ class _Spelling(dict[int, str]):
         found = self._tokenizer.convert_ids_to_tokens(token_id)
         self[token_id] = spelled = str(token_id) if found is None else str(found)
         return spelled
+
+
+def number_words(record: Record, words: Sequence[str]) -> Record:
+    """Number a record's tokens by the data's own words, whose text joins them with blanks.
+
+    Args:
+        record: of one text, with offsets; without them it is given back as it is.
+        words: of its text.
+    """
+    if not record.offsets:
+        return record
+    ends = list(accumulate(len(word) + 1 for word in words))
+    numbers = tuple(
+        -1 if special else bisect_right(ends, start)
+        for (start, _), special in zip(_trimmed(record), record.special, strict=True)
+    )
+    return replace(record, words=numbers)
+
+
+def _trimmed(record: Record) -> Iterator[tuple[int, int]]:
+    """Characters of each token without the blanks it begins with, as byte-level tokens do."""
+    text = record.text[0]
+    for start, end in record.offsets:
+        while start < end - 1 and text[start] == " ":
+            start += 1
+        yield start, end
 
 
 def _choose_limit(max_length: int | None, model_limit: int | None) -> int | None:

@@ -15,7 +15,7 @@ from .vectors import vectors_option
 if TYPE_CHECKING:
     from qkvault_extractor import ExtractOptions, ExtractReport
 
-FORMATS = ("jsonl", "csv", "tsv", "parquet", "text", "mrpc", "datasets")
+FORMATS = ("jsonl", "csv", "tsv", "parquet", "text", "conll", "mrpc", "datasets")
 
 
 def run_extraction(options: ExtractOptions, log_json: bool = False) -> ExtractReport:
@@ -103,6 +103,24 @@ _OPTIONS = (
         "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps or auto."
     ),
     click.option(
+        "--dtype",
+        type=click.Choice(("float32", "float16", "bfloat16", "auto")),
+        default="float32",
+        show_default=True,
+        help="Type of the weights and the model's arithmetic; auto: the checkpoint's own.",
+    ),
+    click.option(
+        "--chat-template",
+        is_flag=True,
+        help="Texts are lists of messages, written out by the model's own chat template.",
+    ),
+    click.option(
+        "--generate",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Let the model go on with each text, greedily, by up to N tokens.",
+    ),
+    click.option(
         "--on-bad",
         type=click.Choice(("stop", "skip")),
         default="stop",
@@ -141,6 +159,7 @@ def extract(log_json: bool, **chosen: Any) -> None:
       qkvault extract --model ./my-bert --data msr_paraphrase_train.txt --out mrpc.vault
       qkvault extract --model ./my-llama --data books.jsonl --out b.vault --attention derive
       qkvault extract --model gpt2 --data stories.txt --out stories.vault --limit 500
+      qkvault extract --model ./chat --data talks.jsonl --out t.vault --chat-template --generate 64
       qkvault extract --model ./bert --data glue --config mrpc --split train --out m.vault
     """
     run_extraction(options_from(chosen), log_json)

@@ -1,6 +1,7 @@
 """Readers for every format the extractor takes; :func:`open_sources` is the way in.
 
-Order: source (what a reader gives) <- lines, delimited, parquet, saved <- detect <- this file.
+Order: source (what a reader gives) <- lines, conll, delimited, parquet, saved <- detect <- this
+file.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qkvault import InputError
+from qkvault_extractor.formats.conll import read_conll
 from qkvault_extractor.formats.delimited import read_csv, read_tsv
 from qkvault_extractor.formats.detect import SUFFIXES, detect_format, refuse_binary
 from qkvault_extractor.formats.lines import read_jsonl, read_text
@@ -80,7 +82,8 @@ def _read_file(path: Path, format: str) -> Source:
         refuse_binary(path.name, file.read(8))
     if format in ("tsv", "mrpc"):
         return read_tsv(path, "mrpc" if format == "mrpc" else "tsv")
-    return {"jsonl": read_jsonl, "csv": read_csv, "text": read_text}[format](path)
+    readers = {"jsonl": read_jsonl, "csv": read_csv, "text": read_text, "conll": read_conll}
+    return readers[format](path)
 
 
 def _locate(name: str, format: str | None, split: str | None, config: str | None) -> Path | None:

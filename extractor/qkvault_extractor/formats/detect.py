@@ -23,6 +23,10 @@ SUFFIXES: Final[dict[str, Format]] = {
     ".pq": "parquet",
     ".txt": "text",
     ".text": "text",
+    ".conll": "conll",
+    ".conllu": "conll",
+    ".bio": "conll",
+    ".iob": "conll",
 }
 """Formats by the name's ending; ``.txt`` and endings not listed are looked into."""
 

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-Format = Literal["jsonl", "csv", "tsv", "parquet", "text", "mrpc", "datasets"]
+Format = Literal["jsonl", "csv", "tsv", "parquet", "text", "conll", "mrpc", "datasets"]
 FORMATS: Final[tuple[Format, ...]] = (
     "jsonl",
     "csv",
     "tsv",
     "parquet",
     "text",
+    "conll",
     "mrpc",
     "datasets",
 )
