@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         ArrayName,
         AttentionSource,
         Json,
+        Place,
         Precision,
         Record,
         VaultSpec,
@@ -57,7 +58,7 @@ def probe_for(
     return probe(loaded, records, derive_from)
 
 
-def refuse_other_attention(path: Path, spec: VaultSpec, loaded: LoadedModel, found: Probe) -> None:
+def refuse_other_attention(path: Place, spec: VaultSpec, loaded: LoadedModel, found: Probe) -> None:
     """Refuse to go on with a vault that was planned for attention of another shape.
 
     Raises:

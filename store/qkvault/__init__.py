@@ -52,8 +52,6 @@ from .spec import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from .appending import append
     from .axes import Lengths, token_axes
     from .claims import LEASE_S
@@ -68,6 +66,7 @@ if TYPE_CHECKING:
     from .plan import VaultState
     from .precision import decode_attention, encode_attention, make_thumbnail
     from .progressing import Status, status
+    from .remote import Place, locate
     from .repairing import Diagnosis, diagnose
     from .scan import Scan, ScanBatch, ScanItem
     from .scores import bias_by_distance, derive_attention, derive_scores, visible_range
@@ -121,6 +120,8 @@ _HOMES = {
     "Page": "table",
     "Position": "table",
     "Table": "table",
+    "Place": "remote",
+    "locate": "remote",
     "Receipt": "units",
     "Unit": "units",
     "UnitBuffer": "units",
@@ -158,6 +159,7 @@ __all__ = [
     "MissingArray",
     "OutOfRange",
     "Page",
+    "Place",
     "PlanMismatch",
     "Position",
     "Precision",
@@ -207,6 +209,7 @@ __all__ = [
     "export",
     "forward_cost",
     "head_metrics",
+    "locate",
     "make_thumbnail",
     "open",
     "resume",
@@ -220,11 +223,12 @@ __all__ = [
 ]
 
 
-def open(path: Path | str, *, partial: bool = False) -> Vault:
+def open(path: Place | str, *, partial: bool = False) -> Vault:
     """Open a vault for reading.
 
     Args:
-        path: the vault's folder, or an export of it in one HDF5 file.
+        path: the vault's folder, its URL (``s3://bucket/name``), or an export of it in one HDF5
+            file.
         partial: accept an unfinished vault; what is not finished raises when touched.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Every call that reaches the disk, and how its failures are told.
+"""Every call that reaches the disk or an object store, and how its failures are told.
 
 Reading fails as :class:`VaultError` (the vault is not what it should be); writing fails as
 :class:`ResourceError` (the machine could not). Writing is always to a temporary name first: what
@@ -13,13 +13,16 @@ import os
 import shutil
 import stat
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from .errors import ResourceError, VaultError
+from .remote import Changed, RemoteFile, RemotePath
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from .remote import ObjectInfo, Place
 
 _BUFFERS_PER_WRITE = 512  # below IOV_MAX (1024) everywhere
 _NO_LOCKS = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL, errno.EBADF)
@@ -29,8 +32,25 @@ def _tell(error: OSError) -> str:
     return error.strerror or str(error)
 
 
+class OpenFile(Protocol):
+    """A file of a vault, open for reading; threads may share it.
+
+    Attributes:
+        size: in bytes.
+    """
+
+    @property
+    def size(self) -> int: ...
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Exactly ``size`` bytes at ``offset``; ``VaultError`` if it cannot give them."""
+        ...
+
+    def close(self) -> None: ...
+
+
 @contextmanager
-def writing(path: Path | str) -> Iterator[None]:
+def writing(path: Place | str) -> Iterator[None]:
     """Turn an ``OSError`` into a :class:`ResourceError` that names the path."""
     try:
         yield
@@ -41,7 +61,7 @@ def writing(path: Path | str) -> Iterator[None]:
         ) from error
 
 
-def look_at(path: Path, *, follow: bool = True) -> os.stat_result | None:
+def look_at(path: Place, *, follow: bool = True) -> os.stat_result | ObjectInfo | None:
     """What stands at a path; None if nothing does.
 
     Args:
@@ -50,6 +70,8 @@ def look_at(path: Path, *, follow: bool = True) -> os.stat_result | None:
     Raises:
         VaultError: the system does not tell.
     """
+    if isinstance(path, RemotePath):
+        return path.bucket.look(path.key)
     try:
         return path.stat(follow_symlinks=follow)
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
@@ -58,37 +80,120 @@ def look_at(path: Path, *, follow: bool = True) -> os.stat_result | None:
         raise VaultError(f"cannot look at {path}: {_tell(error)}") from error
 
 
-def is_file(path: Path) -> bool:
-    """Whether a regular file stands there; raises as :func:`look_at`."""
+def is_file(path: Place) -> bool:
+    """Whether a regular file or an object stands there; raises as :func:`look_at`."""
     status = look_at(path)
-    return status is not None and stat.S_ISREG(status.st_mode)
+    if isinstance(status, os.stat_result):
+        return stat.S_ISREG(status.st_mode)
+    return status is not None
 
 
-def is_folder(path: Path) -> bool:
-    """Whether a folder stands there; raises as :func:`look_at`."""
+def is_folder(path: Place) -> bool:
+    """Whether a folder stands there, or objects below; raises as :func:`look_at`."""
+    if isinstance(path, RemotePath):
+        return next(path.bucket.objects(path.key), None) is not None
     status = look_at(path)
-    return status is not None and stat.S_ISDIR(status.st_mode)
+    return isinstance(status, os.stat_result) and stat.S_ISDIR(status.st_mode)
 
 
-def list_folder(path: Path) -> list[str]:
+def list_folder(path: Place) -> list[str]:
     """Names in a folder.
 
     Raises:
         VaultError: the system does not tell.
     """
+    if isinstance(path, RemotePath):
+        below = len(path.key) + 1
+        keys = [key[below:] for key, _ in path.bucket.objects(path.key)]
+        return list({key.partition("/")[0]: None for key in keys})
     try:
         return [entry.name for entry in path.iterdir()]
     except OSError as error:
         raise VaultError(f"cannot list {path}: {_tell(error)}") from error
 
 
-def open_for_reading(path: Path) -> tuple[int, int]:
-    """Open a regular file; returns (file descriptor, size in bytes).
+def list_times(path: Place) -> dict[str, float]:
+    """When each file in a folder was last written, in seconds since 1970; no folder has no files.
+
+    Raises:
+        VaultError: the system does not tell.
+    """
+    if isinstance(path, RemotePath):
+        below = len(path.key) + 1
+        return {key[below:]: info.st_mtime for key, info in path.bucket.objects(path.key)}
+    times = {}
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # removed just now
+                    times[entry.name] = entry.stat(follow_symlinks=False).st_mtime
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise VaultError(f"cannot list {path}: {_tell(error)}") from error
+    return times
+
+
+def open_file(path: Place, size: int | None = None) -> OpenFile:
+    """Open a regular file or an object.
+
+    Args:
+        size: what it should be, where that is known: an object is then not asked for it.
 
     Raises:
         VaultError: missing, not a regular file, or not readable.
         ResourceError: the process has too many files open.
     """
+    if not isinstance(path, RemotePath):
+        return LocalFile(path)
+    if size is None:
+        found = path.bucket.look(path.key)
+        if found is None:
+            raise VaultError(f"{path} is missing")
+        size = found.st_size
+    return RemoteFile(path, size)
+
+
+class LocalFile:
+    """A regular file, open until nobody holds it."""
+
+    __slots__ = ("_fd", "path", "size")
+
+    def __init__(self, path: Path) -> None:
+        self._fd = -1
+        self.path = path
+        self._fd, self.size = _open(path)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Exactly ``size`` bytes at ``offset``; keeps no position.
+
+        Raises:
+            VaultError: the file ends early or the disk fails.
+        """
+        fd = self._fd
+        try:
+            data = os.pread(fd, size, offset)
+            while len(data) < size:
+                more = os.pread(fd, size - len(data), offset + len(data))
+                if not more:
+                    raise VaultError(f"{self.path} ends early: it has fewer bytes than it should")
+                data += more
+        except OSError as error:
+            raise VaultError(f"cannot read {self.path}: {_tell(error)}") from error
+        return data
+
+    def close(self) -> None:
+        """Close it now; safe to call twice."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def _open(path: Path) -> tuple[int, int]:
+    """File descriptor and size in bytes."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -110,37 +215,31 @@ def open_for_reading(path: Path) -> tuple[int, int]:
     return fd, status.st_size
 
 
-def read_at(fd: int, size: int, offset: int, path: Path) -> bytes:
-    """Read exactly ``size`` bytes at ``offset``.
-
-    Raises:
-        VaultError: the file ends early or the disk fails.
-    """
-    try:
-        data = os.pread(fd, size, offset)
-        while len(data) < size:
-            more = os.pread(fd, size - len(data), offset + len(data))
-            if not more:
-                raise VaultError(f"{path} ends early: it has fewer bytes than it should")
-            data += more
-    except OSError as error:
-        raise VaultError(f"cannot read {path}: {_tell(error)}") from error
-    return data
-
-
-def read_whole(path: Path, limit: int) -> bytes:
+def read_whole(path: Place, limit: int) -> bytes:
     """Read a file of at most ``limit`` bytes.
 
     Raises:
         VaultError: missing, unreadable or larger.
     """
-    fd, size = open_for_reading(path)
+    if isinstance(path, RemotePath):
+        data = path.bucket.read(path.key, limit)
+        if data is None:
+            raise VaultError(f"{path} is missing")
+        return data
+    file = LocalFile(path)
     try:
-        if size > limit:
-            raise VaultError(f"{path} has {size} bytes; at most {limit} are read")
-        return read_at(fd, size, 0, path)
+        if file.size > limit:
+            raise VaultError(f"{path} has {file.size} bytes; at most {limit} are read")
+        return file.read(0, file.size)
     finally:
-        os.close(fd)
+        file.close()
+
+
+def read_if_there(path: Place, limit: int) -> bytes | None:
+    """As :func:`read_whole`; None if nothing stands there."""
+    if isinstance(path, RemotePath):
+        return path.bucket.read(path.key, limit)
+    return None if look_at(path) is None else read_whole(path, limit)
 
 
 def try_lock(fd: int) -> bool | None:
@@ -203,27 +302,38 @@ def write_file(path: Path, data: bytes, *, sync: bool = True) -> None:
             os.close(fd)
 
 
-def put_if_absent(path: Path, data: bytes, temporary: Path) -> None:
+def put_if_absent(path: Place, data: bytes, temporary: Path) -> None:
     """Publish a file whole and durable under ``path``, never over another.
 
-    The file is written and synced under ``temporary``, then linked: of several writers one wins.
-    It is no failure if the same bytes stand there already.
+    On a disk it is written and synced under ``temporary``, then linked; an object is put on the
+    condition that there is none: of several writers one wins. It is no failure if the same bytes
+    stand there already.
 
     Raises:
         ResourceError: the disk refuses.
         VaultError: other bytes stand there.
     """
+    if isinstance(path, RemotePath):
+        try:
+            path.bucket.put(path.key, data, None)
+        except Changed:
+            _refuse_other(path, data)
+        return
     write_file(temporary, data)
     try:
         with writing(path):
             try:
                 os.link(temporary, path)
             except FileExistsError:
-                if read_whole(path, max(len(data), 1)) != data:
-                    raise VaultError(
-                        f"{path} already exists with other contents; another process wrote it"
-                    ) from None
+                _refuse_other(path, data)
             sync_folder(path.parent)
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _refuse_other(path: Place, data: bytes) -> None:
+    if read_whole(path, max(len(data), 1)) != data:
+        raise VaultError(
+            f"{path} already exists with other contents; another process wrote it"
+        ) from None

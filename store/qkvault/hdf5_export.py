@@ -28,6 +28,7 @@ from .blocks import BlockReader
 from .chunks import KIB, array_paths, encoding_of, group_name, is_column, row_dims, stack_of
 from .commits import MANIFEST
 from .copying import copy_part
+from .documents import MAX_DOCUMENT_BYTES
 from .hdf5_store import MANIFEST_DATASET, PLAN_DATASET
 from .plan import EXAMPLE_ARRAYS
 from .spec import FORMAT_VERSION
@@ -72,7 +73,7 @@ def write_hdf5(part: Part, path: Path, progress: Callable[[int, int], None] | No
         tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder,
     ):
         partial = Path(folder) / path.name
-        if part.whole and part.source.path.is_dir():
+        if part.whole and disk.is_folder(part.source.path):
             _write_vault(part.source, partial)
         else:
             plain = Path(folder) / "part"
@@ -87,7 +88,8 @@ def _write_vault(vault: Vault, path: Path) -> None:
         file.attrs["about"] = _ABOUT
         file.attrs["provenance"] = json.dumps(dict(vault.spec.provenance), sort_keys=True)
         for name, document in ((PLAN_DATASET, PLAN), (MANIFEST_DATASET, MANIFEST)):
-            data = np.frombuffer((vault.path / document).read_bytes(), np.uint8)
+            whole = disk.read_whole(vault.path / document, MAX_DOCUMENT_BYTES)
+            data = np.frombuffer(whole, np.uint8)
             file.create_dataset(name, data=data, chunks=(min(len(data), KIB),), **_PACKED)
         for name in EXAMPLE_ARRAYS:
             _write_column(file, f"{EXAMPLES}/{name}", vault.store.examples(name))

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .codecs import Buffer
+    from .remote import Place
     from .shards import Shard
     from .spec import Json
 
@@ -280,7 +281,7 @@ def _check_filters(dataset: Any) -> None:
 
 
 @contextmanager
-def _reading(path: Path | str) -> Iterator[None]:
+def _reading(path: Place | str) -> Iterator[None]:
     """Tell what HDF5 raises, which may be almost anything, as damage."""
     try:
         yield

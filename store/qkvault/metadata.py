@@ -106,6 +106,17 @@ def root_document(attributes: Mapping[str, Json], members: Mapping[str, Json]) -
     )
 
 
+def root_members(data: bytes, name: str) -> dict[str, Any]:
+    """The copies of all other ``zarr.json`` that the root's holds, by the folder they are of.
+
+    Raises:
+        VaultError: it is no JSON object.
+    """
+    consolidated = parse_json(data, name).get("consolidated_metadata")
+    members = consolidated.get("metadata") if isinstance(consolidated, dict) else None
+    return members if isinstance(members, dict) else {}
+
+
 def parse_array(data: bytes, path: str, name: str) -> ArrayMeta:
     """Read an array's ``zarr.json``, with every bound checked before anything is allocated.
 

@@ -6,18 +6,17 @@ often as one likes.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from . import disk
 from .claims import LEASE_S, PARTIAL
-from .commits import commit_path
+from .commits import COMMITS, commit_path
 from .costs import forward_cost
 from .errors import VaultError
+from .remote import Place, locate
 from .store import Store
 
 if TYPE_CHECKING:
@@ -70,16 +69,16 @@ class Status:
         return self.units - self.done - self.running
 
 
-def status(path: Path | str) -> Status:
+def status(path: Place | str) -> Status:
     """Tell how far a vault is. A unit whose commit is damaged counts as pending.
 
     Args:
-        path: the vault's folder, finished or not.
+        path: the vault's folder or its URL, finished or not.
 
     Raises:
         VaultError: not a vault, its plan is damaged, or the disk does not tell.
     """
-    store = Store(Path(path))
+    store = Store(locate(path))
     try:
         finished = _finished_units(store)
         now = time.time()
@@ -138,13 +137,13 @@ class _Pace:
 
 def _finished_units(store: Store) -> dict[int, _Finished]:
     found = {}
+    times = disk.list_times(store.path / COMMITS)
     for unit in store.committed_units():
-        with suppress(FileNotFoundError):
-            commit = _valid_commit(store, unit)
-            if commit is not None:
-                changed = (store.path / commit_path(unit)).stat().st_mtime
-                size = sum(receipt.size for receipt in commit.files.values())
-                found[unit] = _Finished(unit, changed, size)
+        changed = times.get(commit_path(unit).rpartition("/")[2])
+        commit = None if changed is None else _valid_commit(store, unit)
+        if commit is not None and changed is not None:
+            size = sum(receipt.size for receipt in commit.files.values())
+            found[unit] = _Finished(unit, changed, size)
     return found
 
 
@@ -157,15 +156,13 @@ def _valid_commit(store: Store, unit: int) -> Commit | None:
         return None
 
 
-def _leases(path: Path, now: float) -> dict[int, float]:
+def _leases(path: Place, now: float) -> dict[int, float]:
     """Seconds since each claimed unit's holder showed that it lives."""
     ages = {}
-    with suppress(FileNotFoundError), os.scandir(path / PARTIAL) as entries:
-        for entry in entries:
-            name = entry.name.removesuffix(_CLAIM)
-            if name != entry.name and name.isdecimal():
-                with suppress(FileNotFoundError):  # given back just now
-                    ages[int(name)] = now - entry.stat(follow_symlinks=False).st_mtime
+    for file, changed in disk.list_times(path / PARTIAL).items():
+        name = file.removesuffix(_CLAIM)
+        if name != file and name.isdecimal():
+            ages[int(name)] = now - changed
     return ages
 
 

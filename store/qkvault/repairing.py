@@ -21,6 +21,7 @@ from .claims import Claim
 from .commits import COMMITS, MANIFEST, MAX_MANIFEST_BYTES, commit_path, parse_manifest
 from .errors import InputError, ResourceError, UnitTaken, VaultError
 from .origins import model_heads
+from .remote import Place, RemotePath, locate
 from .restoring import restorable_metadata, write_metadata
 from .store import Store
 from .vault import Vault
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def diagnose(
-    path: Path | str, *, full: bool = False, progress: ProgressCall | None = None
+    path: Place | str, *, full: bool = False, progress: ProgressCall | None = None
 ) -> Diagnosis:
     """Verify a vault and tell what can be done about its damages. Nothing is written.
 
@@ -48,11 +49,16 @@ def diagnose(
         InputError: an export; repair the vault and export again.
         VaultError: there is no vault, or its plan, without which nothing can be told, is damaged.
     """
-    folder = Path(path)
+    folder = locate(path)
+    if isinstance(folder, RemotePath):
+        raise InputError(
+            f"{folder} is on an object store, where vaults are not repaired; copy it to a disk,"
+            " repair it there, and put it back"
+        )
     if disk.is_file(folder):
         raise InputError(f"{folder} is an export; repair the vault and export it again")
     report = verify(folder, full=full, progress=progress)
-    return Diagnosis(Store(folder, manifest=False), report)
+    return Diagnosis(folder, Store(folder, manifest=False), report)
 
 
 class Diagnosis:
@@ -66,8 +72,8 @@ class Diagnosis:
         lost: damages that neither the vault nor a model can undo.
     """
 
-    def __init__(self, store: Store, report: VerifyReport) -> None:
-        self.path = store.path
+    def __init__(self, path: Path, store: Store, report: VerifyReport) -> None:
+        self.path = path
         self.report = report
         self.spec: VaultSpec = store.plan.spec
         self._lock = -1

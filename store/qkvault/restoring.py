@@ -5,14 +5,14 @@ The plan names the digest of every one, so that what is made again is known to b
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from . import disk
 from .documents import MAX_DOCUMENT_BYTES, canonical_bytes, parse_json, sha256_hex
 from .errors import VaultError
-from .metadata import root_document
+from .metadata import root_document, root_members
 from .spec import FORMAT_VERSION
-from .store import PLAN
+from .store import PLAN, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -20,15 +20,13 @@ if TYPE_CHECKING:
 
     from .plan import Plan
 
-_ROOT: Final = "zarr.json"
-
 
 def restorable_metadata(folder: Path, plan: Plan, damaged: Iterable[str]) -> dict[str, bytes]:
     """The bytes of those damaged files that can be made again, by path."""
     lost = [path for path in damaged if path in plan.metadata]
     if not lost:
         return {}
-    root = _read_sound(folder, plan, _ROOT)
+    root = _read_sound(folder, plan, ROOT)
     made = _make_root(folder, plan) if root is None else _take_members(root, lost)
     return {path: data for path, data in made.items() if sha256_hex(data) == plan.metadata[path]}
 
@@ -65,20 +63,17 @@ def _make_root(folder: Path, plan: Plan) -> dict[str, bytes]:
     """The root's file of all the others; nothing if one of them is damaged too."""
     members: dict[str, Any] = {}
     for path in plan.metadata:
-        if path == _ROOT:
+        if path == ROOT:
             continue
         data = _read_sound(folder, plan, path)
         if data is None:
             return {}
-        members[path.removesuffix(f"/{_ROOT}")] = parse_json(data, path)
-    return {_ROOT: root_document({"qkvault": {"format": FORMAT_VERSION, "plan": PLAN}}, members)}
+        members[path.removesuffix(f"/{ROOT}")] = parse_json(data, path)
+    return {ROOT: root_document({"qkvault": {"format": FORMAT_VERSION, "plan": PLAN}}, members)}
 
 
 def _take_members(root: bytes, paths: Iterable[str]) -> dict[str, bytes]:
     """Files of the root's copies of them."""
-    consolidated = parse_json(root, _ROOT).get("consolidated_metadata")
-    members = consolidated.get("metadata") if isinstance(consolidated, dict) else None
-    if not isinstance(members, dict):
-        return {}
-    kept = {path: members.get(path.removesuffix(f"/{_ROOT}")) for path in paths}
+    members = root_members(root, ROOT)
+    kept = {path: members.get(path.removesuffix(f"/{ROOT}")) for path in paths}
     return {path: canonical_bytes(copy) for path, copy in kept.items() if isinstance(copy, dict)}

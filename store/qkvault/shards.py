@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from .remote import Place
+
 TAG_BYTES: Final = 16
 _CRC_BYTES: Final = 4
 ABSENT: Final = 2**64 - 1
@@ -123,11 +125,15 @@ class ShardWriter:
 
 
 class Shard:
-    """A shard open for reading, its tail checked. Its file closes when nobody holds it."""
+    """A shard open for reading, its tail checked. Its file closes when nobody holds it.
 
-    __slots__ = ("_fd", "end", "index", "path")
+    Attributes:
+        read: bytes of the file, from an offset and a size; thread-safe, for it keeps no position.
+    """
 
-    def __init__(self, path: Path, chunks: int, receipt: ShardReceipt) -> None:
+    __slots__ = ("end", "index", "path", "read")
+
+    def __init__(self, path: Place, chunks: int, receipt: ShardReceipt) -> None:
         """Open and check size, index checksum, digest of tag and index, and every index entry.
 
         Args:
@@ -136,14 +142,15 @@ class Shard:
         Raises:
             VaultError: the file is missing or is not the one that was committed.
         """
-        self._fd = -1
         self.path = path
-        self._fd, size = disk.open_for_reading(path)
+        file = disk.open_file(path, receipt.size)
+        size = file.size
+        self.read = file.read
         index_bytes = chunks * 16
         self.end = size - TAG_BYTES - index_bytes - _CRC_BYTES
         if size != receipt.size or self.end < 0:
             raise VaultError(f"{path} has {size} bytes; {receipt.size} were committed")
-        tail = disk.read_at(self._fd, size - self.end, self.end, path)
+        tail = self.read(self.end, size - self.end)
         index = tail[TAG_BYTES:-_CRC_BYTES]
         if int.from_bytes(tail[-_CRC_BYTES:], "little") != crc32c(index):
             raise VaultError(f"{path} is damaged: its index does not match its checksum")
@@ -153,10 +160,6 @@ class Shard:
             )
         self.index: NDArray[np.uint64] = np.frombuffer(index, "<u8").reshape(chunks, 2)
         self._check_entries()
-
-    def __del__(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
 
     def entry(self, number: int) -> tuple[int, int]:
         """Offset and size of an inner chunk.
@@ -168,10 +171,6 @@ class Shard:
         if offset == ABSENT:
             raise VaultError(f"{self.path} is damaged: chunk {number} is missing from it")
         return offset, size
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Bytes of the file; thread-safe, for it keeps no position."""
-        return disk.read_at(self._fd, size, offset, self.path)
 
     def _check_entries(self) -> None:
         """Entries lie in the file, in order, and none on another: no byte is unpacked twice."""

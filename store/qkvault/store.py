@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final
 
 from . import disk
@@ -29,13 +28,15 @@ from .commits import (
     parse_commit,
     parse_manifest,
 )
-from .documents import sha256_hex
+from .documents import MAX_DOCUMENT_BYTES, canonical_bytes, sha256_hex
 from .errors import VaultError
-from .metadata import MAX_METADATA_BYTES, ArrayMeta, parse_array
+from .metadata import MAX_METADATA_BYTES, ArrayMeta, parse_array, root_members
 from .plan import MAX_PLAN_BYTES, Plan, VaultState, parse_plan
+from .remote import Place, RemotePath, locate
 from .shards import Shard, ShardReceipt
 
 PLAN: Final = "plan.json"
+ROOT: Final = "zarr.json"
 EXAMPLES: Final = "examples"
 REJECTS: Final = "rejects.jsonl"
 
@@ -45,7 +46,7 @@ _KEPT_CHUNKS: Final = 256
 _KEPT_BYTES: Final = 32 << 20
 
 
-def vault_state(path: Path | str) -> VaultState:
+def vault_state(path: Place | str) -> VaultState:
     """What stands at a path, without opening it.
 
     Returns:
@@ -55,7 +56,7 @@ def vault_state(path: Path | str) -> VaultState:
     Raises:
         VaultError: the system does not tell.
     """
-    folder = Path(path)
+    folder = locate(path)
     if not disk.is_folder(folder):
         return "other" if disk.look_at(folder, follow=False) else "absent"
     if disk.is_file(folder / PLAN):
@@ -66,7 +67,7 @@ def vault_state(path: Path | str) -> VaultState:
 class Store:
     """The files of one vault, for reading. Threads may share it, and so may a forked child."""
 
-    def __init__(self, path: Path, *, manifest: bool = True) -> None:
+    def __init__(self, path: Place, *, manifest: bool = True) -> None:
         """Read plan and manifest; nothing that grows with the number of examples.
 
         Args:
@@ -76,12 +77,12 @@ class Store:
             VaultError: missing, not a vault, damaged, or of another format version.
         """
         self.path = path
-        self._refuse_what_is_no_vault()
-        self.plan: Plan = parse_plan(disk.read_whole(path / PLAN, MAX_PLAN_BYTES), f"{path / PLAN}")
+        self.plan: Plan = parse_plan(self._read_plan(), f"{path / PLAN}")
         self.manifest: Manifest | None = None
-        if manifest and disk.look_at(path / MANIFEST):
-            data = disk.read_whole(path / MANIFEST, MAX_MANIFEST_BYTES)
+        data = disk.read_if_there(path / MANIFEST, MAX_MANIFEST_BYTES) if manifest else None
+        if data is not None:
             self.manifest = parse_manifest(data, self.plan, f"{path / MANIFEST}")
+        self._members: dict[str, Any] = {}
         self._shards: Cache[tuple[str, int], Shard] = Cache(_OPEN_SHARDS)
         self._commits: Cache[int, Commit] = Cache(_KEPT_COMMITS)
         self._chunks: Cache[tuple[str, int], Any] = Cache(_KEPT_CHUNKS, _KEPT_BYTES)
@@ -130,11 +131,26 @@ class Store:
             VaultError: missing, damaged, or not an array this release reads.
         """
         relative = f"{path}/zarr.json"
-        file = self.path / relative
-        data = disk.read_whole(file, MAX_METADATA_BYTES)
+        if isinstance(self.path, RemotePath):
+            data = canonical_bytes(self._root_members().get(path, {}))
+        else:
+            data = disk.read_whole(self.path / relative, MAX_METADATA_BYTES)
+        self._check_digest(data, relative)
+        return parse_array(data, path, str(self.path / relative))
+
+    def _root_members(self) -> dict[str, Any]:
+        """The root's copies of all metadata: one request where each file would be one."""
+        if not self._members:
+            data = disk.read_whole(self.path / ROOT, MAX_DOCUMENT_BYTES)
+            self._check_digest(data, ROOT)
+            self._members = root_members(data, str(self.path / ROOT))
+        return self._members
+
+    def _check_digest(self, data: bytes, relative: str) -> None:
         if sha256_hex(data) != self.plan.metadata.get(relative):
-            raise VaultError(f"{file} is damaged: it is not the file that the plan names")
-        return parse_array(data, path, str(file))
+            raise VaultError(
+                f"{self.path / relative} is damaged: it is not the file that the plan names"
+            )
 
     def commit(self, unit: int) -> Commit:
         """The commit of a unit.
@@ -146,12 +162,12 @@ class Store:
         if kept is not None:
             return kept
         file = self.path / commit_path(unit)
-        if not disk.look_at(file):
+        data = disk.read_if_there(file, MAX_COMMIT_BYTES)
+        if data is None:
             word = (
                 "is missing" if self.manifest else "does not exist: this part was never extracted"
             )
             raise VaultError(f"{file} {word}")
-        data = disk.read_whole(file, MAX_COMMIT_BYTES)
         return self._commits.put(unit, parse_commit(data, self.plan, unit, str(file)))
 
     def committed_units(self) -> list[int]:
@@ -190,12 +206,13 @@ class Store:
         self._chunks.clear()
         self._commits.clear()
 
-    def _refuse_what_is_no_vault(self) -> None:
-        state = vault_state(self.path)
-        if state == "absent":
-            raise VaultError(f"{self.path} does not exist")
-        if state in ("empty", "other"):
+    def _read_plan(self) -> bytes:
+        data = disk.read_if_there(self.path / PLAN, MAX_PLAN_BYTES)
+        if data is None:
+            if vault_state(self.path) == "absent":
+                raise VaultError(f"{self.path} does not exist")
             raise VaultError(f"{self.path} has no {PLAN}: it is not a vault, or has lost it")
+        return data
 
     def _unit_shard(self, meta: ArrayMeta, number: int) -> Shard:
         shard = self._shards.get((meta.path, number))

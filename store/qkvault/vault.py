@@ -16,6 +16,7 @@ from .documents import sha256_hex
 from .errors import InputError, OutOfRange, UnknownExample, VaultError
 from .example import Example
 from .records import MAX_RECORD_BYTES, id_hash, parse_record
+from .remote import Place, locate
 from .store import Store
 
 if TYPE_CHECKING:
@@ -45,18 +46,18 @@ class Vault:
         store: the folder's files (for qkvault's own modules).
     """
 
-    def __init__(self, path: Path | str, *, partial: bool = False) -> None:
+    def __init__(self, path: Place | str, *, partial: bool = False) -> None:
         """Open a vault.
 
         Args:
-            path: the folder, or an export in one HDF5 file.
+            path: the folder, its URL (``s3://bucket/name``), or an export in one HDF5 file.
             partial: accept an unfinished vault; what is not finished raises when touched.
 
         Raises:
             VaultError: missing, not a vault, damaged, of another format, or unfinished.
         """
-        folder = Path(path)
-        if disk.is_file(folder):
+        folder = locate(path)
+        if isinstance(folder, Path) and disk.is_file(folder):
             from .hdf5_store import Hdf5Store
 
             self._attach(Hdf5Store(folder))
@@ -76,7 +77,7 @@ class Vault:
 
     def _attach(self, store: Store) -> None:
         self.store = store
-        self.path: Path = store.path
+        self.path: Place = store.path
         self.spec: VaultSpec = store.plan.spec
         self.complete: bool = store.manifest is not None
         self._by_bucket: dict[int, NDArray[np.int64]] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +26,7 @@ from .errors import InputError, VaultError
 from .metadata import MAX_METADATA_BYTES
 from .plan import EXAMPLE_ARRAYS
 from .rederiving import compare_unit, refuse_unverifiable
+from .remote import Place, locate
 from .soundness import check_examples, check_shard
 from .store import EXAMPLES, PLAN, REJECTS, Store, vault_state
 from .vault import Vault
@@ -44,7 +44,7 @@ ProgressCall = Callable[[int, int], None]
 
 
 def verify(
-    path: Path | str,
+    path: Place | str,
     *,
     full: bool = False,
     derive: bool = False,
@@ -67,8 +67,8 @@ def verify(
         VaultError: there is no vault at ``path``. Damage does not raise; it is reported.
         MissingArray: ``derive`` was asked for and there is nothing to compare.
     """
-    folder = Path(path)
-    if disk.is_file(folder):
+    folder = locate(path)
+    if isinstance(folder, Path) and disk.is_file(folder):
         return _verify_export(folder, full, derive, progress)
     try:
         store = Store(folder, manifest=False)
@@ -82,7 +82,7 @@ def verify(
         store.close()
 
 
-def verify_units(path: Path, units: Iterable[int], *, full: bool) -> tuple[Damage, ...]:
+def verify_units(path: Place, units: Iterable[int], *, full: bool) -> tuple[Damage, ...]:
     """Check some units of a vault, and nothing around them; errors as :func:`verify`."""
     store = Store(path, manifest=False)
     try:
@@ -311,13 +311,12 @@ class _Verifier:
     def _check_bytes(self, file: str, receipt: ShardReceipt) -> None:
         """Hash a whole file."""
         digest = xxhash.xxh3_128()
-        fd, size = disk.open_for_reading(self._path / file)
+        opened = disk.open_file(self._path / file)
         try:
-            for start in range(0, size, _BLOCK):
-                part = disk.read_at(fd, min(_BLOCK, size - start), start, self._path / file)
-                digest.update(part)
+            for start in range(0, opened.size, _BLOCK):
+                digest.update(opened.read(start, min(_BLOCK, opened.size - start)))
         finally:
-            os.close(fd)
+            opened.close()
         if digest.hexdigest() != receipt.xxh3_128:
             raise VaultError("its bytes are not those that were committed")
 
@@ -335,7 +334,7 @@ class _Verifier:
                 raise VaultError("it tells other sizes than the commits do")
 
 
-def _reason(error: VaultError, path: Path) -> str:
+def _reason(error: VaultError, path: Place) -> str:
     """What a message says of a file, without the file's name in front."""
     text = str(error)
     for name in (str(path), path.name):
