@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from qkvault import InputError, ResourceError
 from qkvault_extractor.feeding import TextFeed
 from qkvault_extractor.machine import find_dtype, quiet, resolve_device, share_cores
+from qkvault_extractor.word_tokenizer import load_words
 
 if TYPE_CHECKING:
     import torch
@@ -91,6 +92,10 @@ def read_config(model: str) -> PreTrainedConfig:
     share_cores()
     from transformers import AutoConfig
 
+    from qkvault_extractor.transfo_xl import register
+
+    register()
+
     folder = Path(model)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -137,6 +142,8 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer
 
+    if (words := load_words(Path(model))) is not None:
+        return words
     with quiet():
         try:
             tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
@@ -275,6 +282,12 @@ def read_weights(
     lacking = sorted({*found["missing_keys"], *(key[0] for key in found["mismatched_keys"])})
     if may_lack_pooler:
         lacking = [key for key in lacking if "pooler" not in key.split(".")]
+    if not lacking and getattr(network, "loads_strictly", False):
+        unknown = sorted(found["unexpected_keys"])
+        if unknown:
+            raise InputError(
+                f"model {model}: its weights hold {unknown[0]}, which it has no use for"
+            )
     if lacking:
         raise InputError(
             f"model {model}: its weights lack {lacking[0]}"

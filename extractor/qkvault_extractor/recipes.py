@@ -58,7 +58,9 @@ def find_recipe(
         slopes = _find_slopes(added, seen)
         bias = None if slopes is not None else _find_bias(added, seen)
         if slopes is None and bias is None:
-            return _unknown("the model adds a bias that is not one of relative position", causal)
+            return _unknown(
+                "the model adds a bias that depends on more than relative position", causal
+            )
     if longest > tokens and (bias is not None or not tells_window):
         what = "bias" if bias is not None else "mask"
         return _unknown(f"the model's {what} is known up to {tokens} tokens only", causal)

@@ -110,7 +110,7 @@ def make_call(bias: torch.Tensor) -> AttentionCall:
 def test_a_bias_of_the_content_is_unknown() -> None:
     bias = torch.randn(1, 2, TOKENS, TOKENS, generator=torch.Generator().manual_seed(2))
     found = find_recipe(make_call(bias), TOKENS, TOKENS)
-    assert "not one of relative position" in str(found.unknown)
+    assert "more than relative position" in str(found.unknown)
 
 
 def test_a_bias_is_not_stated_beyond_what_was_seen() -> None:
