@@ -150,17 +150,20 @@ class HeadArray:
         except IndexError as error:
             raise OutOfRange(f"{self.name}{self.shape} has no part {key!r:.100}: {error}") from None
 
-    def codes(self, layer: Any = _ALL, head: Any = _ALL) -> NDArray[Any]:
+    def codes(
+        self, layer: Any = _ALL, head: Any = _ALL, tokens: tuple[int, int] | None = None
+    ) -> NDArray[Any]:
         """The numbers as stored, or as computed, cropped to the example's length.
 
         Args:
             layer, head: as in indexing.
+            tokens: half-open range of token rows, ``0 <= start <= stop <= shape[2]``; None for all.
 
         Returns:
             An array in the stored dtype; a layer or head given as an integer has no axis. int16
             vectors have one cell more, which holds their scale (:mod:`qkvault.vectors`).
         """
-        return self._read(layer, head, range(self.shape[2]), raw=True)
+        return self._read(layer, head, range(*(tokens or (0, self.shape[2]))), raw=True)
 
     def _read(self, layer: Any, head: Any, tokens: range, raw: bool = False) -> NDArray[Any]:
         layers, one_layer = self._layer_places(layer)

@@ -6,7 +6,6 @@ import http.client
 import socket
 import statistics
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 import qkvault
+from bench_load import LONG, crowd, make_vault, memory_bars, served, small_slices, stalled
 from qkvault_viewer import make_server, serve
 from qkvault_viewer import server as server_module
 
@@ -148,65 +148,36 @@ def test_broken_requests_are_refused_and_forgotten(vault_path: Path, request_byt
         assert get(at, "/api/v1/stores")[0] == 200
 
 
-def _load(at: tuple[str, int], paths: list[str], clients: int, each: int) -> list[float]:
-    """Seconds of every request of a crowd that asks for different things at the same time."""
-    taken: list[float] = []
-
-    def ask(first: int) -> None:
-        connection = http.client.HTTPConnection(*at, timeout=60)
-        for number in range(each):
-            started = time.perf_counter()
-            connection.request("GET", paths[(first * 7 + number) % len(paths)])
-            answer = connection.getresponse()
-            assert answer.status == 200
-            answer.read()
-            taken.append(time.perf_counter() - started)
-        connection.close()
-
-    threads = [threading.Thread(target=ask, args=(first,)) for first in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(taken) == clients * each
-    return taken
-
-
-def _paths(base: str, examples: int) -> list[str]:
-    views = ("", "/thumbnails/encoder", "/attention/encoder/1", "/row/encoder/4/2")
-    views += ("/vectors/encoder/1/3", "/attention/encoder/4/2?as=f32", "/column/encoder/1/4")
-    return [f"{base}/ex/{index}{view}" for index in range(examples) for view in views]
-
-
-@contextmanager
-def stalled(at: tuple[str, int], count: int) -> Iterator[None]:
-    """Clients that began a request and never go on."""
-    clients = [socket.create_connection(at, timeout=10) for _ in range(count)]
-    try:
-        for client in clients:
-            client.sendall(b"GET /api/v1/stores HTTP/1.1\r\nHost: local")
-        yield
-    finally:
-        for client in clients:
-            client.close()
-
-
 def test_stalled_clients_keep_nobody_waiting(
     vault_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = make_server([vault_path])
     base = next(iter(server._app.extensions["qkvault"].values())).base
     with running(server) as at, stalled(at, 60):
-        _load(at, _paths(base, 12), clients=12, each=20)
+        met = crowd(at, small_slices(base, 12, (1, 4)), clients=12, each=20)
+    assert met.errors == []
+    assert len(met.seconds) == 12 * 20
     assert not caplog.records
 
 
 @pytest.mark.slow
-def test_sixteen_clients_beside_sixty_stalled_ones(vault_path: Path) -> None:
-    server = make_server([vault_path])
-    base = next(iter(server._app.extensions["qkvault"].values())).base
-    with running(server) as at, stalled(at, 60):
-        taken = _load(at, _paths(base, 12), clients=16, each=200)
-    p99 = statistics.quantiles(taken, n=100)[98]
-    print(f"median {statistics.median(taken) * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms")
-    assert p99 <= 0.5
+def test_a_crowd_beside_stalled_clients_fares_as_one_alone(vault_path: Path) -> None:
+    with served(vault_path) as server:
+        paths = small_slices(server.base, 12, (1, 4))
+        crowd(server.at, paths, 2, len(paths))
+        alone = crowd(server.at, paths, clients=16, each=200)
+        with stalled(server.at, 60):
+            beside = crowd(server.at, paths, clients=16, each=200)
+        many = crowd(server.at, paths, clients=50, each=50)
+    for met in (alone, beside, many):
+        print(f"median {statistics.median(met.seconds) * 1e3:.1f} ms, p99 {met.p99 * 1e3:.1f} ms")
+        assert met.errors == []
+    assert statistics.median(beside.seconds) <= 3 * statistics.median(alone.seconds)
+
+
+@pytest.mark.slow
+def test_long_texts_are_sent_without_being_held(tmp_path: Path) -> None:
+    with served(make_vault(tmp_path / "long.vault", [LONG], 1, 2)) as server:
+        bars = memory_bars(server)
+    print(bars)
+    assert [what for what, measured, bar in bars if measured > bar] == []

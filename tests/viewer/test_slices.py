@@ -161,3 +161,22 @@ def test_what_was_not_kept_is_missing(tmp_path: Path) -> None:
             Slicer().layer_maps(vault[0], "encoder", 0, "u8")
         with pytest.raises(MissingArray):
             Slicer().thumbnails(vault[0], "encoder")
+
+
+@pytest.mark.parametrize("precision", ["uint16", "uint8", "float32"])
+def test_layers_too_large_to_be_kept_are_answered_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: qkvault.Precision
+) -> None:
+    monkeypatch.setattr(slices, "KEPT_LAYER", 0)
+    monkeypatch.setattr(slices, "TILE_ROWS", 8)
+    with qkvault.open(make_vault(tmp_path / "v", lengths=[21], precision=precision)) as vault:
+        example, slicer = vault[0], Slicer()
+        layer = example.attention[1]
+        assert read(slicer.row(example, "encoder", 1, 17)).data.tobytes() == layer[:, 17].tobytes()
+        column = read(slicer.column(example, "encoder", 1, 5)).data
+        assert column.tobytes() == np.ascontiguousarray(layer[:, :, 5]).tobytes()
+        tile = read(slicer.layer_maps(example, "encoder", 1, "f32", (3, 20))).data
+        assert tile.tobytes() == np.ascontiguousarray(layer[:, 3:20]).tobytes()
+        whole = read(slicer.head_map(example, "encoder", 1, 2, "u8")).data
+        part = read(slicer.head_map(example, "encoder", 1, 2, "u8", (3, 20))).data
+        assert (part == whole[3:20]).all()

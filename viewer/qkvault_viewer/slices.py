@@ -35,6 +35,10 @@ Span = tuple[int, int]
 
 KEPT_LAYER: Final = 16 << 20
 """Codes of one layer up to this many bytes are kept while its tokens are hovered."""
+LOOKED_UP: Final = 1 << 16
+"""Codes translated at a time."""
+TILE_ROWS: Final = 256
+"""Query tokens read at a time of a map that is too large to be held."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ class Slicer:
         def read() -> list[Frame]:
             if rows is None:
                 return [self._frame(self._layer(example, stack, layer), array, form)]
-            return [_from_weights(array[layer, :, start:stop], form)]
+            return [self._frame(array.codes(layer, tokens=rows), array, form)]
 
         return Cut(frame_bytes((heads, stop - start, keys), _itemsize(form)), read)
 
@@ -110,9 +114,7 @@ class Slicer:
         start, stop = _span(rows, queries, "query token")
 
         def read() -> list[Frame]:
-            if rows is None:
-                return [self._frame(array.codes(layer, head), array, form, head)]
-            return [_from_weights(array[layer, head, start:stop], form, head)]
+            return [self._frame(array.codes(layer, head, rows), array, form, head)]
 
         return Cut(frame_bytes((stop - start, keys), _itemsize(form)), read)
 
@@ -125,8 +127,9 @@ class Slicer:
         def read() -> list[Frame]:
             if self._is_kept(array):
                 codes = self._layer(example, stack, layer)[:, query]
-                return [self._frame(codes, array, "f32")]
-            return [_from_weights(array[layer, :, query], "f32")]
+            else:
+                codes = array.codes(layer, tokens=(query, query + 1))[:, 0]
+            return [self._frame(codes, array, "f32")]
 
         return Cut(frame_bytes((heads, keys), 4), read)
 
@@ -139,8 +142,9 @@ class Slicer:
         def read() -> list[Frame]:
             if self._is_kept(array):
                 codes = self._layer(example, stack, layer)[:, :, key]
-                return [self._frame(codes, array, "f32")]
-            return [_from_weights(array[layer, :, :, key], "f32")]
+            else:
+                codes = _long_column(array, layer, key)
+            return [self._frame(codes, array, "f32")]
 
         return Cut(frame_bytes((heads, queries), 4), read)
 
@@ -206,10 +210,20 @@ def _floats(array: HeadArray, layer: int, head: int) -> NDArray[Any]:
     return array.codes(layer, head) if array.precision == "float16" else array[layer, head]
 
 
-def _from_weights(weights: NDArray[np.float32], form: Form, head: int | None = None) -> Frame:
-    if form == "f32":
-        return Frame(weights, "attention", "value", head)
-    return Frame(encode_attention(weights, "uint8"), "attention", "sqrt", head)
+def _long_column(array: HeadArray, layer: int, key: int) -> NDArray[Any]:
+    """Codes ``(head, query_token)`` of one key token, never holding more than a tile of a map."""
+    heads, queries, _ = array.shape[1:]
+    return np.stack(
+        [
+            np.concatenate(
+                [
+                    array.codes(layer, head, (top, min(top + TILE_ROWS, queries)))[:, key].copy()
+                    for top in range(0, queries, TILE_ROWS)
+                ]
+            )
+            for head in range(heads)
+        ]
+    )
 
 
 def _square_root_codes(codes: NDArray[Any], precision: Precision) -> NDArray[np.uint8]:
@@ -217,8 +231,18 @@ def _square_root_codes(codes: NDArray[Any], precision: Precision) -> NDArray[np.
     if precision == "uint8":
         return codes
     if precision == "uint16":
-        return _table().take(codes)
+        return _looked_up(codes)
     return encode_attention(codes.astype(np.float32), "uint8").astype(np.uint8)
+
+
+def _looked_up(codes: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    # In blocks, since numpy widens whatever indexes an array to eight bytes each.
+    flat, table = codes.reshape(-1), _table()
+    out = np.empty(flat.size, np.uint8)
+    for start in range(0, flat.size, LOOKED_UP):
+        block = slice(start, start + LOOKED_UP)
+        table.take(flat[block], out=out[block], mode="clip")
+    return out.reshape(codes.shape)
 
 
 @cache
