@@ -92,5 +92,5 @@ def fuse(
             own = loaded.forward(batch)
         with Collector(loaded.model, lambda _: None, fused):
             found = loaded.forward(batch)
-    same = largest_output(found, own, [len(record.tokens) for record in batch]) <= SAME_OUTPUT
+    same = largest_output(found, own, [record.lengths[-1] for record in batch]) <= SAME_OUTPUT
     return fused if same else None

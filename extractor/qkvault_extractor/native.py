@@ -10,9 +10,10 @@ from qkvault_extractor.capture import switch_attention
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from qkvault import Record
+    from qkvault import Record, StackName
     from qkvault_extractor.capture import AttentionCall
     from qkvault_extractor.model import LoadedModel
+    from qkvault_extractor.stacks import Sides
 
 TOLERANCE: Final = 1e-5
 """Largest difference between captured and eager attention in float32; rounding stays below 5e-6."""
@@ -36,32 +37,39 @@ def run_eager(loaded: LoadedModel, batch: Sequence[Record]) -> Any:
         switch_attention(loaded.model, before)
 
 
-def reported(eager: object) -> list[Tensor]:
-    """Attention that an eager pass reported, of the layers that have any."""
-    return [a for a in getattr(eager, "attentions", None) or () if a is not None]
+def reported(eager: object, stack: StackName | None = None) -> list[Tensor]:
+    """Attention that an eager pass reported, of the layers that have any.
+
+    Args:
+        eager: its output.
+        stack: which of an encoder-decoder's; None for a model that has only one.
+    """
+    name = "attentions" if stack is None else f"{stack}_attentions"
+    return [a for a in getattr(eager, name, None) or () if a is not None]
 
 
 def compare_attention(
-    calls: Sequence[AttentionCall], eager: object, lengths: Sequence[int]
+    calls: Sequence[AttentionCall], names: Sequence[StackName], eager: object, sides: Sides
 ) -> float:
     """Largest difference from what an eager pass reported, over tokens that are not padding.
 
     Raises:
         Mismatch: it reported other calls, or the difference is too large.
     """
-    own = reported(eager)
-    if len(own) != len(calls):
-        raise Mismatch(f"{len(calls)} attention calls were captured where it reports {len(own)}")
-    pairs = [(call.weights, theirs) for call, theirs in zip(calls, own, strict=True)]
-    if any(ours.shape != theirs.shape for ours, theirs in pairs):
-        raise Mismatch("captured attention has another shape than its own")
-    worst = largest(
-        [
-            (ours[i, :, :n, :n], theirs[i, :, :n, :n])
-            for ours, theirs in pairs
-            for i, n in enumerate(lengths)
-        ]
-    )
+    parts: list[tuple[Tensor, Tensor]] = []
+    for stack in dict.fromkeys(names):
+        ours = [c.weights for c, name in zip(calls, names, strict=True) if name == stack]
+        theirs = reported(eager, stack if sides.target else None)
+        if len(ours) != len(theirs):
+            raise Mismatch(
+                f"{len(ours)} attention calls were captured where it reports {len(theirs)}"
+            )
+        if any(a.shape != b.shape for a, b in zip(ours, theirs, strict=True)):
+            raise Mismatch("captured attention has another shape than its own")
+        for i, (queries, keys) in enumerate(sides.along(stack)):
+            cut = (i, slice(None), slice(queries), slice(keys))
+            parts += [(a[cut], b[cut]) for a, b in zip(ours, theirs, strict=True)]
+    worst = largest(parts)
     if not worst <= TOLERANCE:
         raise Mismatch(f"captured attention differs from its own by {worst:.1e}")
     return worst

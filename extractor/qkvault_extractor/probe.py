@@ -7,12 +7,11 @@ refused, because attention that is wrong must not be stored.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from qkvault import InputError, Recipe, Stack, StackName, VectorPrecision, token_axes
+from qkvault import STACKS, InputError, Recipe, Stack, StackName, VectorPrecision, token_axes
 from qkvault_extractor.capture import AttentionCall, Collector
 from qkvault_extractor.machine import quiet
 from qkvault_extractor.model import SUPPORTED, LoadedModel
@@ -28,7 +27,8 @@ from qkvault_extractor.native import (
     reported,
     run_eager,
 )
-from qkvault_extractor.recipes import derived_difference, find_recipe
+from qkvault_extractor.recipes import derived_difference
+from qkvault_extractor.stacks import Sides, Site, check_calls, describe_stacks, name_stacks
 from qkvault_extractor.ways import WAYS, Way, collect
 
 if TYPE_CHECKING:
@@ -36,15 +36,6 @@ if TYPE_CHECKING:
 
 PROBE_CELLS: Final = 1 << 27
 """Most attention weights of a probe, over all layers and heads (512 MB of float32)."""
-
-
-@dataclass(frozen=True)
-class Site:
-    """Where one attention call of a forward pass belongs."""
-
-    stack: StackName
-    layer: int
-    module: str
 
 
 @dataclass(frozen=True)
@@ -109,11 +100,14 @@ def probe(
     import torch
 
     batch = loaded.feed.choose_probe(records, _most_tokens(loaded))
-    longest = max(len(record.tokens) for record in records)
+    sides = Sides.of(batch)
     with torch.inference_mode(), quiet():
         captured = _capture(loaded, batch)
-        calls, tokens = captured.calls, len(batch[0].tokens)
-        sites, stacks = _describe(captured, tokens, longest)
+        calls = captured.calls
+        tells_window = captured.way == "interface"
+        sites, stacks = describe_stacks(
+            calls, captured.names, sides, Sides.of(records), tells_window=tells_window
+        )
         sinks = any({"s_aux", "sinks"} & call.terms.keys() for call in calls)
         seen = Probe(stacks, sites, captured.difference, not sinks, way=captured.way)
         if derive_from is None:
@@ -121,8 +115,8 @@ def probe(
         _refuse_underivable(loaded, seen)
         _check_tiles(loaded, seen, batch, captured.output)
         errors = [
-            derived_difference(call, tokens, recipe, derive_from)
-            for call, recipe in zip(calls, seen.recipes, strict=True)
+            derived_difference(call, sides.along(name)[0], recipe, derive_from)
+            for call, name, recipe in zip(calls, captured.names, seen.recipes, strict=True)
         ]
     return replace(seen, derived_error=max(errors))
 
@@ -133,6 +127,7 @@ class _Captured:
 
     way: Way
     calls: list[AttentionCall]
+    names: list[StackName]
     output: object
     difference: float
 
@@ -152,31 +147,33 @@ def _capture(loaded: LoadedModel, batch: list[Record]) -> _Captured:
             if str(mismatch) not in reasons:
                 reasons.append(str(mismatch))
     seen = [reason for reason in reasons if reason != UNSEEN]
-    if not seen and not reported(eager):
+    if not seen and not any(reported(eager, stack) for stack in (None, *STACKS)):
         seen = ["it computes no attention that transformers reports or that could be followed"]
     raise _refuse(loaded, "; ".join(seen or reasons))
 
 
 def _capture_by(way: Way, loaded: LoadedModel, batch: list[Record], eager: object) -> _Captured:
-    lengths = [len(record.tokens) for record in batch]
+    sides, lengths = Sides.of(batch), [record.lengths[-1] for record in batch]
     calls: list[AttentionCall] = []
     with collect(loaded.model, way, calls.append, describe=True) as collector:
         output = _run(loaded, lambda: loaded.forward(batch))
-    _check_calls(calls, batch)
+    names = name_stacks(calls, sides)
+    check_calls(calls, names, sides)
     if way == "interface":
-        difference = compare_attention(calls, eager, lengths)
+        difference = compare_attention(calls, names, eager, sides)
         compare_output(output, eager, lengths, "its output changes when it is captured")
-        return _Captured(way, calls, output, difference)
+        return _Captured(way, calls, names, output, difference)
     usual = loaded.forward(batch)
     own = "its eager attention is not what it runs by default"
     if way == "operations":
         compare_output(output, usual, lengths, own)
-        return _Captured(way, calls, output, compare_attention(calls, eager, lengths))
+        difference = compare_attention(calls, names, eager, sides)
+        return _Captured(way, calls, names, output, difference)
     compare_output(output, usual, lengths, "its output changes when it is captured")
     difference = compare_kernel(calls, collector.kernel_outputs)
     if not differs(eager, usual, lengths):
-        difference = max(difference, compare_attention(calls, eager, lengths))
-    return _Captured(way, calls, output, difference)
+        difference = max(difference, compare_attention(calls, names, eager, sides))
+    return _Captured(way, calls, names, output, difference)
 
 
 def _run(loaded: LoadedModel, forward: Callable[[], Any]) -> Any:
@@ -213,13 +210,13 @@ def _check_tiles(loaded: LoadedModel, seen: Probe, batch: list[Record], output: 
     from qkvault_extractor.tiles import TiledAttention
 
     for records in (batch, batch[:1]):
-        tiled = TiledAttention(seen.recipes, None)
-        lengths = [len(record.tokens) for record in records]
-        tiled.start(lengths, loaded.device)
+        tiled = TiledAttention(seen.recipes, None, seen.axes)
+        sources, targets = zip(*Sides.of(records).lengths, strict=True)
+        tiled.start(sources, loaded.device, targets)
         with Collector(loaded.model, lambda _: None, tiled):
             found = loaded.forward(records)
         tiled.finish()
-        drift = largest_output(found, output, lengths)
+        drift = largest_output(found, output, [record.lengths[-1] for record in records])
         if not drift <= 100 * TOLERANCE:
             raise InputError(
                 f"model {loaded.name} gives another output when its attention is computed in tiles "
@@ -230,74 +227,11 @@ def _check_tiles(loaded: LoadedModel, seen: Probe, batch: list[Record], output: 
 def _most_tokens(loaded: LoadedModel) -> int:
     """The longest probe that memory allows: a window shows only on texts longer than it."""
     config = loaded.model.config.get_text_config()
-    maps = 2
+    maps = 6 if loaded.model.config.is_encoder_decoder else 2
     for name in ("num_hidden_layers", "num_attention_heads"):
         count = getattr(config, name, None)  # hierarchies have none, or one per level
         maps *= count if isinstance(count, int) else 1
     return int((PROBE_CELLS / maps) ** 0.5)
-
-
-def _check_calls(calls: list[AttentionCall], batch: list[Record]) -> None:
-    """Refuse calls that do not make one stack of self-attention."""
-    if not calls:
-        raise Mismatch(UNSEEN)
-    shapes = {_shape(call) for call in calls}
-    if len(shapes) > 1:
-        raise Mismatch(f"its layers differ in heads or widths: {sorted(shapes)}")
-    heads, key_heads, _, _ = shapes.pop()
-    if heads % key_heads:
-        raise Mismatch(f"{heads} heads do not divide among {key_heads} key heads")
-    for call in calls:
-        examples, _, tokens, _ = call.query.shape
-        if call.attention is None or call.attention.shape[2:] != (tokens, tokens):
-            raise Mismatch(f"{call.name} attends to other tokens than the example's own")
-        if (examples, tokens) != (len(batch), len(batch[0].tokens)):
-            raise Mismatch(
-                f"{call.name} works on {examples} x {tokens} tokens where {len(batch)} examples of "
-                f"{len(batch[0].tokens)} were given: its layers have tokens of their own"
-            )
-
-
-def _describe(
-    captured: _Captured, tokens: int, longest: int
-) -> tuple[tuple[Site, ...], tuple[Stack, ...]]:
-    calls = captured.calls
-    heads, key_heads, head_dim, value_dim = _shape(calls[0])
-    tells = captured.way == "interface"
-    recipes = tuple(find_recipe(call, tokens, longest, tells_window=tells) for call in calls)
-    causal = all(recipe.mask.causal for recipe in recipes)
-    name: StackName = "decoder" if causal else "encoder"
-    layers = number_layers(calls)
-    sites = tuple(Site(name, n, c.name) for n, c in zip(layers, calls, strict=True))
-    scaling = tuple(call.scaling for call in calls)
-    stack = Stack(
-        name, layers, heads, key_heads, head_dim, value_dim, causal, scaling, recipe=recipes
-    )
-    return sites, (stack,)
-
-
-def _shape(call: AttentionCall) -> tuple[int, int, int, int]:
-    """Heads, key heads, head width, value width."""
-    return (call.query.shape[1], call.key.shape[1], call.query.shape[3], call.value.shape[3])
-
-
-def number_layers(calls: Sequence[AttentionCall]) -> tuple[int, ...]:
-    """Give the model's own layer number of every call.
-
-    Its ``layer_idx`` where it has one, else the first number in its name
-    (``encoder.layer.3.attention``); both must rise from call to call. A module called several times
-    (ALBERT shares one) is numbered by the order of calls.
-    """
-    by_order = tuple(range(len(calls)))
-    if len({call.name for call in calls}) < len(calls):
-        return by_order
-    own = [getattr(call.module, "layer_idx", None) for call in calls]
-    named = [re.search(r"(?:^|\.)(\d+)(?:\.|$)", call.name) for call in calls]
-    for numbers in (own, [int(found[1]) if found else None for found in named]):
-        found = tuple(n for n in numbers if isinstance(n, int))
-        if len(found) == len(calls) and all(a < b for a, b in zip(found, found[1:], strict=False)):
-            return found
-    return by_order
 
 
 def _refuse(loaded: LoadedModel, reason: str) -> InputError:

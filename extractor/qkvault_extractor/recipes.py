@@ -6,6 +6,7 @@ the captured attention back, is stated as unknown rather than stated wrong.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -52,7 +53,7 @@ def find_recipe(
         ``causal`` is right in any case.
     """
     causal = not bool(call.weights[0, :, :tokens, :tokens].triu(1).any())
-    seen, added = _split_added(call, tokens)
+    seen, added = _split_added(call, tokens, tokens)
     slopes, bias = None, None
     if added is not None:
         slopes = _find_slopes(added, seen)
@@ -67,22 +68,36 @@ def find_recipe(
     mask = _find_mask(call, seen, longest)
     if mask is None:
         return _unknown("the model's mask follows no rule that a recipe can state", causal)
+    return _prove(call, (tokens, tokens), Recipe(mask, None, slopes, bias))
+
+
+def find_cross_recipe(call: AttentionCall) -> Recipe:
+    """As :func:`find_recipe`, for cross-attention of a probe whose first example has no padding at
+    all: keys stand in no order to queries there, so that nothing may depend on their distance."""
+    queries, keys = call.weights.shape[2:]
+    seen, added = _split_added(call, queries, keys)
+    if added is not None or not seen.all():
+        return _unknown("the model hides keys from its cross-attention, or adds a bias", False)
+    return _prove(call, (queries, keys), Recipe())
+
+
+def _prove(call: AttentionCall, sides: tuple[int, int], known: Recipe) -> Recipe:
+    """Complete a recipe by what the call tells of caps and sinks, if attention then follows."""
     softcap = call.terms.get("softcap")
     for sinks in _possible_sinks(call):
-        cap = None if softcap is None else float(softcap)
-        recipe = Recipe(mask, cap, slopes, bias, sinks)
-        difference = derived_difference(call, tokens, recipe)
+        recipe = replace(known, softcap=None if softcap is None else float(softcap), sinks=sinks)
+        difference = derived_difference(call, sides, recipe)
         if difference <= DERIVED_TOLERANCE:
             return recipe
     return _unknown(
         f"attention derived from queries and keys differs from the model's by {difference:.1e}",
-        causal,
+        known.mask.causal,
     )
 
 
 def derived_difference(
     call: AttentionCall,
-    tokens: int,
+    tokens: int | tuple[int, int],
     recipe: Recipe,
     kept: tuple[VectorPrecision, VectorPrecision] = ("float32", "float32"),
 ) -> float:
@@ -90,19 +105,21 @@ def derived_difference(
 
     Args:
         call: a call of the probe.
-        tokens: the first example's length.
+        tokens: the first example's length, or how many query tokens and key tokens it has.
         recipe: the layer's.
         kept: how a vault keeps the queries and the keys that it derives from.
     """
+    queries, keys = (tokens, tokens) if isinstance(tokens, int) else tokens
     query, key, attention = (
-        part[0, :, :tokens].float().cpu().numpy() for part in (call.query, call.key, call.weights)
+        part[0, :, :count].float().cpu().numpy()
+        for part, count in ((call.query, queries), (call.key, keys), (call.weights, queries))
     )
     query, key = (
         decode_vectors(encode_vectors(part, how))
         for part, how in zip((query, key), kept, strict=True)
     )
     derived = derive_attention(query, key, call.scaling, recipe)
-    return float(np.abs(derived - attention[:, :, :tokens]).max())
+    return float(np.abs(derived - attention[:, :, :keys]).max())
 
 
 def _unknown(reason: str, causal: bool) -> Recipe:
@@ -110,7 +127,7 @@ def _unknown(reason: str, causal: bool) -> Recipe:
 
 
 def _split_added(
-    call: AttentionCall, tokens: int
+    call: AttentionCall, queries: int, keys: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32] | None]:
     """Part what is added to the scores of the first example.
 
@@ -119,18 +136,18 @@ def _split_added(
         ``(head, query_token, key_token)``, of meaning where they are shown, None for nothing.
     """
     parts = [
-        part[0, :, :tokens, :tokens].float().cpu().numpy()
+        part[0, :, :queries, :keys].float().cpu().numpy()
         for part in (call.mask, call.terms.get("position_bias"))
         if part is not None
     ]
-    shown = np.ones((1, tokens, tokens), np.bool_)
-    added = np.zeros((1, tokens, tokens), np.float32)
+    shown = np.ones((1, queries, keys), np.bool_)
+    added = np.zeros((1, queries, keys), np.float32)
     for part in parts:
         shown = shown & (part > _HIDDEN)
         added = added + np.where(part > _HIDDEN, part, np.float32(0.0))
     if not added.any():
         return shown, None
-    return shown, np.broadcast_to(added, (call.query.shape[1], tokens, tokens))
+    return shown, np.broadcast_to(added, (call.query.shape[1], queries, keys))
 
 
 def _find_slopes(added: NDArray[np.float32], seen: NDArray[np.bool_]) -> tuple[float, ...] | None:

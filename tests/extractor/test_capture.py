@@ -23,7 +23,8 @@ from qkvault import InputError
 from qkvault_extractor import capture
 from qkvault_extractor.capture import AttentionCall, Collector
 from qkvault_extractor.model import LoadedModel, load_config, load_model, load_tokenizer
-from qkvault_extractor.probe import number_layers, probe
+from qkvault_extractor.probe import probe
+from qkvault_extractor.stacks import number_layers
 from qkvault_extractor.tap import Tap
 
 if TYPE_CHECKING:

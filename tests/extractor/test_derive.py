@@ -191,10 +191,10 @@ def test_what_cannot_be_derived_is_refused_by_name(
     tmp_path: Path, reason: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from qkvault import Sinks
-    from qkvault_extractor import probe
+    from qkvault_extractor import stacks
 
     found = Recipe(unknown=reason) if reason else Recipe(sinks=Sinks((0.0,) * 4, "gate"))
-    monkeypatch.setattr(probe, "find_recipe", lambda *_, **__: found)
+    monkeypatch.setattr(stacks, "find_recipe", lambda *_, **__: found)
     with pytest.raises(InputError, match=r"layer 0: .*; use --attention store") as refused:
         run(tiny_bert(tmp_path / "m"), tmp_path, "v", attention="derive")
     assert (reason or "gate the heads' outputs") in str(refused.value)
@@ -204,8 +204,8 @@ def test_what_cannot_be_derived_is_refused_by_name(
 def test_a_recipe_that_gives_another_output_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from qkvault_extractor import probe
+    from qkvault_extractor import stacks
 
-    monkeypatch.setattr(probe, "find_recipe", lambda *_, **__: Recipe(softcap=0.1))
+    monkeypatch.setattr(stacks, "find_recipe", lambda *_, **__: Recipe(softcap=0.1))
     with pytest.raises(InputError, match="another output"):
         run(tiny_bert(tmp_path / "m"), tmp_path, "v", attention="derive")

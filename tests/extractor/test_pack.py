@@ -25,7 +25,8 @@ from qkvault.precision import pool_attention
 from qkvault_extractor.batches import plan_batches
 from qkvault_extractor.capture import AttentionCall
 from qkvault_extractor.pack import CACHED_WEIGHTS, Batch, Packer
-from qkvault_extractor.probe import Probe, Site
+from qkvault_extractor.probe import Probe
+from qkvault_extractor.stacks import Site
 from qkvault_extractor.thumbnails import LONGEST_EXACT, is_poolable, pool
 from qkvault_extractor.vectors import stored_vectors
 
