@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
+from qkvault import Target
+
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
@@ -82,6 +84,38 @@ class TextFeed:
         ids = (longest.token_ids * SHORTEST_PROBE)[: max(SHORTEST_PROBE, min(tokens, most))]
         whole = _with_ids(longest, ids)
         return [whole, _with_ids(longest, ids[: len(ids) // 2])] if self.takes_batches else [whole]
+
+
+@dataclass(frozen=True)
+class TargetFeed(TextFeed):
+    """Feeds token ids to the encoder, and those of the target to the decoder."""
+
+    def make_inputs(self, records: Sequence[Record], device: torch.device) -> dict[str, Tensor]:
+        """As :class:`TextFeed`, with ids and mask of targets: int64 ``(example, target_token)``."""
+        ids = [_target(record).token_ids for record in records]
+        return {
+            **super().make_inputs(records, device),
+            "decoder_input_ids": _pad(ids, self.pad_id, device),
+            "decoder_attention_mask": _pad([[1] * len(row) for row in ids], 0, device),
+        }
+
+    def choose_probe(self, records: Sequence[Record], most: int) -> list[Record]:
+        """Join the longest source and the longest target; the second example is half of both."""
+        batch = super().choose_probe(records, most)
+        longest = max((_target(record) for record in records), key=lambda t: len(t.token_ids))
+        start, rest = longest.token_ids[:1], longest.token_ids[1:] or longest.token_ids
+        tokens = max(SHORTEST_PROBE, min(len(longest.token_ids), most))
+        ids = (start + rest * SHORTEST_PROBE)[:tokens]
+        parts = (ids, ids[: len(ids) // 2])
+        return [
+            replace(record, target=Target("", ("",) * len(part), part, (0,) * len(part)))
+            for record, part in zip(batch, parts, strict=False)
+        ]
+
+
+def _target(record: Record) -> Target:
+    assert record.target is not None, "an encoder-decoder is run on records with targets"
+    return record.target
 
 
 def _with_ids(record: Record, ids: tuple[int, ...]) -> Record:

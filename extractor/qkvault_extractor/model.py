@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from qkvault import InputError, ResourceError
-from qkvault_extractor.feeding import TextFeed
+from qkvault_extractor.feeding import TargetFeed, TextFeed
 from qkvault_extractor.machine import find_dtype, quiet, resolve_device, share_cores
 from qkvault_extractor.word_tokenizer import load_words
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from qkvault_extractor.feeding import Feed
 
 SUPPORTED: Final = (
-    "BERT, RoBERTa, DeBERTa, XLNet, GPT-2, BLOOM, Falcon, Llama, Mistral, Qwen, Gemma, DeepSeek "
+    "BERT, RoBERTa, DeBERTa, XLNet, GPT-2, BLOOM, Falcon, Llama, Mistral, Qwen, Gemma, DeepSeek, "
+    "BART, Marian, Pegasus, T5 "
     "and others of transformers whose heads weigh all tokens of a text"
 )
 """What can be captured, in words for error messages."""
@@ -75,10 +76,10 @@ def load_config(model: str) -> PreTrainedConfig:
         InputError: no such folder or name, no configuration, an unknown or unsupported model type.
     """
     config = read_config(model)
-    if config.is_encoder_decoder:
+    if config.is_encoder_decoder and getattr(config, "num_mel_bins", None):
         raise InputError(
-            f"model {model} is of type {config.model_type}, an encoder-decoder; "
-            f"this release captures {SUPPORTED}"
+            f"model {model} is of type {config.model_type}, whose encoder hears sounds; give its "
+            "features to extract_features"
         )
     return config
 
@@ -182,32 +183,46 @@ def load_model(
         InputError: weights missing, damaged or incomplete.
         ResourceError: no such device, or not enough memory.
     """
-    from transformers import AutoModel, AutoModelForSequenceClassification
-
     place = resolve_device(device)
-    classifies = is_headed(config, ("ForSequenceClassification",))
-    factory = AutoModelForSequenceClassification if classifies else AutoModel
+    # An encoder-decoder classifies by what its decoder makes of the source alone.
+    classifies = is_headed(config, ("ForSequenceClassification",)) and not config.is_encoder_decoder
     network = read_weights(
         model,
         config,
-        factory,
+        _choose_factory(config, classifies),
         may_lack_pooler=not classifies,
         dtype=find_dtype(dtype, config, place),
     )
     settle(network, place, model)
     pads = [pad for pad in (config.pad_token_id, tokenizer.pad_token_id, 0) if _is_id(pad)]
+    feed = TargetFeed if config.is_encoder_decoder else TextFeed
     return LoadedModel(
         model=network,
         name=name_model(model),
         device=place,
         logits=config.num_labels or 0 if classifies else 0,
         label_names=label_names_of(config) if classifies else (),
-        feed=TextFeed(
+        feed=feed(
             pad_id=pads[0],
             takes_segments=_takes_segments(network, tokenizer),
             takes_batches=not classifies or _is_id(config.pad_token_id),
         ),
     )
+
+
+def _choose_factory(config: PreTrainedConfig, classifies: bool) -> Any:
+    """The ``AutoModel`` class that loads a checkpoint with no more than is needed."""
+    from transformers import (
+        MODEL_MAPPING,
+        AutoModel,
+        AutoModelForSeq2SeqLM,
+        AutoModelForSequenceClassification,
+    )
+
+    if classifies:
+        return AutoModelForSequenceClassification
+    bare = type(config) in MODEL_MAPPING or not config.is_encoder_decoder
+    return AutoModel if bare else AutoModelForSeq2SeqLM
 
 
 def name_model(model: str) -> str:
@@ -280,6 +295,7 @@ def read_weights(
                 f"model {model}: its weights cannot be loaded ({_first_line(error)})"
             ) from error
     lacking = sorted({*found["missing_keys"], *(key[0] for key in found["mismatched_keys"])})
+    lacking = [key for key in lacking if not _is_computed(network, key)]
     if may_lack_pooler:
         lacking = [key for key in lacking if "pooler" not in key.split(".")]
     if not lacking and getattr(network, "loads_strictly", False):
@@ -295,6 +311,15 @@ def read_weights(
             + "; the checkpoint is not of the kind its config.json says"
         )
     return network  # type: ignore[no-any-return]
+
+
+def _is_computed(network: PreTrainedModel, key: str) -> bool:
+    """Whether a weight is a table of sines, which transformers makes itself and does not save."""
+    try:
+        owner = network.get_submodule(key.rpartition(".")[0])
+    except AttributeError:
+        return False
+    return "Sinusoidal" in type(owner).__name__
 
 
 def _takes_segments(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> bool:

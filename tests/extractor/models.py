@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from qkvault import Record
+from qkvault import Record, Target
 
 SENTENCE = (
     "the a cat dog rug mat sat lay on and barked heard nobody in long quiet night rain snow is "
@@ -121,6 +122,75 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
 """Model type -> class prefix, class suffix, settings of a tiny one."""
 
 
+def _bart_settings() -> dict[str, Any]:
+    return {
+        "d_model": WIDTH,
+        "encoder_layers": 3,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 48,
+        "decoder_ffn_dim": 48,
+        "max_position_embeddings": POSITIONS,
+        "init_std": 0.3,
+        "decoder_start_token_id": 3,
+    }
+
+
+def _t5_settings(encoder: int, decoder: int) -> dict[str, Any]:
+    return {
+        "d_model": WIDTH,
+        "d_kv": 8,
+        "d_ff": 48,
+        "num_layers": encoder,
+        "num_decoder_layers": decoder,
+        "num_heads": 4,
+        "initializer_factor": 2.0,
+        "relative_attention_num_buckets": 8,
+        "relative_attention_max_distance": 16,
+        "decoder_start_token_id": 0,
+    }
+
+
+ENCODER_DECODERS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "bart": ("Bart", "ForConditionalGeneration", _bart_settings()),
+    "mbart": (
+        "MBart",
+        "ForConditionalGeneration",
+        {**_bart_settings(), "decoder_start_token_id": None},
+    ),
+    "marian": ("Marian", "MTModel", {**_bart_settings(), "decoder_start_token_id": 0}),
+    "pegasus": (
+        "Pegasus",
+        "ForConditionalGeneration",
+        {**_bart_settings(), "decoder_start_token_id": 0},
+    ),
+    "t5": ("T5", "ForConditionalGeneration", _t5_settings(6, 3)),
+    "mt5": ("MT5", "ForConditionalGeneration", _t5_settings(2, 3)),
+}
+"""As :data:`FAMILIES`; with encoders and decoders of unequal depth, and of unequal heads where the
+family allows it."""
+
+
+def tiny_encoder_decoder(path: Path, family: str) -> Path:
+    """A tiny model of one of :data:`ENCODER_DECODERS`, whose tokenizer ends each text."""
+    prefix, suffix, settings = ENCODER_DECODERS[family]
+    save(path, prefix, suffix, settings)
+    words(path, single="$A </s>", pair="$A </s> $B </s>")
+    return path
+
+
+def write_pairs(path: Path, lengths: list[tuple[int, int]], seed: int = 0) -> Path:
+    """Write a JSONL file of ``source`` and ``target`` rows of so many words."""
+    import json
+
+    random = np.random.default_rng(seed)
+    rows = [[" ".join(random.choice(WORDS, n)) for n in row] for row in lengths]
+    lines = [json.dumps({"source": source, "target": target}) for source, target in rows]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
 def tiny_family(path: Path, family: str) -> Path:
     """A tiny model of one of :data:`FAMILIES`."""
     prefix, suffix, settings = FAMILIES[family]
@@ -155,10 +225,14 @@ def save(path: Path, prefix: str, suffix: str, settings: dict[str, Any], labels:
     return path
 
 
-def record_of(ids: list[int]) -> Record:
-    """A record of one text, of these token ids."""
+def record_of(ids: list[int], target: list[int] | None = None) -> Record:
+    """A record of one text, of these token ids, and perhaps of a target."""
     none = (0,) * len(ids)
-    return Record("r", ("text",), tuple(map(str, ids)), tuple(ids), none, none)
+    record = Record("r", ("text",), tuple(map(str, ids)), tuple(ids), none, none)
+    if target is None:
+        return record
+    read = Target("text", tuple(map(str, target)), tuple(target), (0,) * len(target))
+    return replace(record, target=read)
 
 
 def wordpiece(path: Path) -> int:
@@ -171,7 +245,7 @@ def wordpiece(path: Path) -> int:
     return len(pieces)
 
 
-def words(path: Path) -> int:
+def words(path: Path, single: str = "<s> $A", pair: str = "<s> $A </s> $B") -> int:
     """Save a tokenizer of whole words that opens each text with ``<s>``, as Llama's does."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
@@ -184,7 +258,7 @@ def words(path: Path) -> int:
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.post_processor = TemplateProcessing(
-        single="<s> $A", pair="<s> $A </s> $B", special_tokens=[("<s>", 2), ("</s>", 3)]
+        single=single, pair=pair, special_tokens=[("<s>", 2), ("</s>", 3)]
     )
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

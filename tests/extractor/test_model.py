@@ -74,7 +74,6 @@ def test_a_folder_without_config(tmp_path: Path) -> None:
             {"model_type": "perceptron9"},
             "the model type .perceptron9.; supported: BERT, .*GPT-2, .*Llama",
         ),
-        ({"model_type": "bart", "is_encoder_decoder": True}, "type bart, an encoder-decoder"),
         (
             {"model_type": "mine", "auto_map": {"AutoConfig": "evil.Config"}},
             "code of its own, which is never run",
