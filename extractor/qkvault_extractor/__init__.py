@@ -14,6 +14,7 @@ from .extract import extract, plan
 from .feature_extraction import extract_features
 from .features import Features
 from .options import ExtractOptions, ExtractReport, FeatureOptions, PlanReport, Progress
+from .ray_engine import RayExecutor
 from .repair import RepairReport, repair
 from .running import Part, RunReport, run_vault
 
@@ -25,6 +26,7 @@ __all__ = [
     "Part",
     "PlanReport",
     "Progress",
+    "RayExecutor",
     "RepairReport",
     "RunReport",
     "extract",

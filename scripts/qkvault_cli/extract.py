@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .engine import HERE, Engine, engine_options, open_engine
 from .progress import RunLog, format_bytes, format_seconds
 from .vectors import vectors_option
 
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
 FORMATS = ("jsonl", "csv", "tsv", "parquet", "text", "conll", "mrpc", "datasets")
 
 
-def run_extraction(options: ExtractOptions, log_json: bool = False) -> ExtractReport:
+def run_extraction(
+    options: ExtractOptions, log_json: bool = False, engine: Engine = HERE
+) -> ExtractReport:
     """Extract with a progress bar and print what came of it."""
     from qkvault_extractor import extract
 
     with RunLog("extract", log_json) as log:
-        report = extract(options, log.progress)
+        report = extract(options, log.progress, executor=engine.executor, window=engine.window)
         log.finish(summarise(report, options.out), **asdict(report))
     return report
 
@@ -147,6 +150,7 @@ def options_from(chosen: dict[str, Any]) -> ExtractOptions:
 
 @click.command()
 @extraction_options
+@engine_options
 @click.option("--log-json", is_flag=True, help="Log one JSON object a line.")
 def extract(log_json: bool, **chosen: Any) -> None:
     """Run a model over a data set and keep its attention, queries, keys and values.
@@ -162,4 +166,5 @@ def extract(log_json: bool, **chosen: Any) -> None:
       qkvault extract --model ./chat --data talks.jsonl --out t.vault --chat-template --generate 64
       qkvault extract --model ./bert --data glue --config mrpc --split train --out m.vault
     """
-    run_extraction(options_from(chosen), log_json)
+    with open_engine(chosen) as engine:
+        run_extraction(options_from(chosen), log_json, engine)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .engine import engine_options, open_engine
 from .progress import RunLog, format_bytes, format_seconds
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class PartType(click.ParamType[Any]):
     type=click.IntRange(min=1),
     help="Tokens per forward pass, where memory is short; moves results by rounding.",
 )
+@engine_options
 @click.option("--log-json", is_flag=True, help="Log one JSON object a line.")
 def run(vault: Path, log_json: bool, **chosen: Any) -> None:
     """Run what is pending in VAULT, and finish it once nothing is.
@@ -52,11 +54,14 @@ def run(vault: Path, log_json: bool, **chosen: Any) -> None:
     Examples:
       qkvault run pairs.vault
       qkvault run pairs.vault --part $SLURM_ARRAY_TASK_ID/16
+      qkvault run pairs.vault --engine ray --workers 8
     """
     from qkvault_extractor import run_vault
 
-    with RunLog("run", log_json) as log:
-        report = run_vault(vault, progress=log.progress, **chosen)
+    with RunLog("run", log_json) as log, open_engine(chosen) as engine:
+        report = run_vault(
+            vault, engine.executor, window=engine.window, progress=log.progress, **chosen
+        )
         log.finish(summarise_run(report, vault), **asdict(report))
 
 

@@ -172,7 +172,7 @@ def test_a_damaged_vault_is_exit_code_3(model: Path, data: Path, tmp_path: Path)
 def test_ctrl_c_says_how_to_go_on(
     model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("qkvault_extractor.extract", interrupt)
