@@ -298,19 +298,20 @@ def read_weights(
     lacking = [key for key in lacking if not _is_computed(network, key)]
     if may_lack_pooler:
         lacking = [key for key in lacking if "pooler" not in key.split(".")]
-    if not lacking and getattr(network, "loads_strictly", False):
-        unknown = sorted(found["unexpected_keys"])
-        if unknown:
-            raise InputError(
-                f"model {model}: its weights hold {unknown[0]}, which it has no use for"
-            )
-    if lacking:
+    # Others may hold heads and buffers of all kinds; one of our own knows what belongs to it.
+    strict = getattr(network, "loads_strictly", False)
+    _refuse_other_weights(model, "lack", lacking)
+    _refuse_other_weights(model, "hold", sorted(found["unexpected_keys"]) if strict else [])
+    return network  # type: ignore[no-any-return]
+
+
+def _refuse_other_weights(model: str, verb: str, keys: list[str]) -> None:
+    if keys:
         raise InputError(
-            f"model {model}: its weights lack {lacking[0]}"
-            + (f" and {len(lacking) - 1} more" if len(lacking) > 1 else "")
+            f"model {model}: its weights {verb} {keys[0]}"
+            + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")
             + "; the checkpoint is not of the kind its config.json says"
         )
-    return network  # type: ignore[no-any-return]
 
 
 def _is_computed(network: PreTrainedModel, key: str) -> bool:
