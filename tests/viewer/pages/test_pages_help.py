@@ -138,6 +138,15 @@ class TestHints:
         assert viewer.page.locator(".family").count() == 0
 
 
+def test_a_thumbnail_under_the_pointer_is_fetched(viewer: Viewer) -> None:
+    viewer.open("?view=model")
+    box = viewer.page.locator("#view-model .grid-surface").get_attribute("data-geometry")
+    left, top, cell, high, gap = (float(part) for part in str(box).split())
+    at = {"x": left + 2 * (cell + gap) + cell / 2, "y": top + high + gap + high / 2}
+    with viewer.page.expect_request("**/attention/encoder/4/2"):
+        viewer.page.locator("#view-model .grid-surface").hover(position=at)
+
+
 def test_neighbours_are_fetched_once_the_page_is_at_rest(viewer: Viewer) -> None:
     with viewer.page.expect_response("**/ex/3/thumbnails/encoder"):
         viewer.open("?ex=2")

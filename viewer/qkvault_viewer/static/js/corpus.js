@@ -147,6 +147,7 @@ export class Corpus {
   fill(page, vault, state) {
     this.list.replaceChildren(...page.rows.map((row) => this.makeRow(row, vault, state)));
     this.list.scrollTop = 0;
+    this.list.setAttribute("role", page.rows.length ? "listbox" : "group");
     if (page.rows.length === 0) this.list.replaceChildren(this.makeEmpty(vault, state));
     const { total } = page;
     this.count.textContent = isNarrowed(state) ? `${formatCount(total)} of ${formatCount(vault.examples)} examples` : `${formatCount(total)} examples`;
@@ -175,6 +176,7 @@ export class Corpus {
     this.key = "";
     this.count.textContent = "";
     this.range.textContent = "";
+    this.list.setAttribute("role", "group");
     this.list.replaceChildren(el("div", { class: "corpus-empty" }, el("p", { class: "is-error", text: message }),
       el("button", { type: "button", text: "Show all, in dataset order", onclick: () => this.acts.clear() })));
   }
@@ -196,10 +198,8 @@ export class Corpus {
       const value = /** @type {import("./slice.js").Scalar} */ (row.columns[state.sort.replace(/^columns\./, "")]);
       facts.append(this.makeSorted(sortTitle(state.sort, vault), nameValue(state.sort, value, vault)));
     }
-    facts.append(el("button", {
-      type: "button", class: "row-pin", tabindex: "-1", text: "⇄", title: "Compare with this one",
-      "aria-label": `Compare with example ${row.index}`,
-    }));
+    // For the pointer only: an option holds no button. Space pins the one that is open.
+    facts.append(el("span", { class: "row-pin", "aria-hidden": "true", text: "⇄", title: "Compare with this one" }));
     return el("div", {
       class: "row", role: "option", id: `row-${row.index}`, "data-index": row.index, "aria-selected": "false",
     }, ...row.text.map((text) => el("bdi", { class: "row-text", text: plainText(text) })), facts);
@@ -225,7 +225,8 @@ export class Corpus {
       row.setAttribute("aria-selected", String(on));
       row.classList.toggle("is-pinned", pins.includes(String(/** @type {HTMLElement} */ (row).dataset.index)));
     }
-    this.list.setAttribute("aria-activedescendant", `row-${example}`);
+    if (this.list.querySelector(`#row-${example}`)) this.list.setAttribute("aria-activedescendant", `row-${example}`);
+    else this.list.removeAttribute("aria-activedescendant");
   }
 
   /** @param {Event} event */

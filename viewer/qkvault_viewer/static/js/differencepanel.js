@@ -33,7 +33,7 @@ export class DifferencePanel {
   constructor(acts) {
     this.acts = acts;
     this.canvas = el("canvas", { role: "img", tabindex: "0" });
-    this.title = el("h3", {});
+    this.title = el("h2", {});
     this.readout = el("p", { class: "difference-readout", role: "status" });
     this.summary = el("p", { class: "difference-summary" });
     this.scale = el("canvas", { "aria-hidden": "true" });

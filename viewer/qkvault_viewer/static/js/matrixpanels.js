@@ -49,7 +49,7 @@ export class MatrixPanels {
     this.acts = acts;
     this.canvas = el("canvas", { "aria-hidden": "true" });
     this.marks = el("canvas", { class: "panels-marks", "aria-hidden": "true" });
-    this.cursor = el("div", { role: "option", "aria-selected": "true", id: "matrix-cell", class: "offscreen" });
+    this.cursor = el("div", { role: "option", "aria-selected": "true", id: "matrix-cell", class: "offscreen", text: "No cell chosen" });
     this.tip = el("div", { class: "tip", hidden: true });
     this.element = el("div", {
       class: "panels", role: "listbox", tabindex: "0", "aria-activedescendant": "matrix-cell", hidden: true,

@@ -19,6 +19,9 @@ import { thumbnailLines } from "../thumbnails.js";
 
 const AXIS = 30;
 const SLICE_MS = 12;
+/** A thumbnail that the pointer rests on is likely to be enlarged. */
+const RESTING_MS = 80;
+const MOST_AHEAD = 1 << 20;
 /** Longer texts are drawn as matrices unless asked otherwise: their lines fill a thumbnail solid. */
 const MOST_LINES = 32;
 
@@ -235,6 +238,16 @@ export class ModelView {
     if (cell?.depth === this.hovered?.depth && cell?.head === this.hovered?.head) return;
     this.hovered = cell;
     this.drawMarks();
+    clearTimeout(this.resting);
+    if (cell) this.resting = setTimeout(() => this.fetchAhead(cell), RESTING_MS);
+  }
+
+  /** What a click on this cell would need; whoever needs it is told what is wrong. @param {{depth: number, head: number}} cell */
+  fetchAhead({ depth, head }) {
+    if (!this.context) return;
+    const { vault, example, stack, queries, keys } = this.context;
+    if (queries.length * keys.length > MOST_AHEAD) return;
+    this.api.frames(vault, example.index, `attention/${stack.name}/${stack.layers[depth]}/${head}`).catch(() => {});
   }
 
   /** Enlarge, or close what is enlarged already. @param {{depth: number, head: number} | null} cell */
