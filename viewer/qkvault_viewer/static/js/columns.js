@@ -34,7 +34,8 @@ let panes = 0;
 export function measureLabels(labels, fontSize) {
   ruler ??= document.createElement("canvas").getContext("2d");
   if (!ruler) return 100;
-  ruler.font = `${fontSize}px ${getComputedStyle(document.body).fontFamily}`;
+  // As wide as when it is in focus, and bold.
+  ruler.font = `600 ${fontSize}px ${getComputedStyle(document.body).fontFamily}`;
   let widest = 0;
   for (const { text } of labels) {
     widest = Math.max(widest, text.length > 40 ? 400 : ruler.measureText(text).width);

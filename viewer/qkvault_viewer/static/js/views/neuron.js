@@ -108,14 +108,14 @@ export class NeuronView {
   lay(context) {
     const { element } = this.columns;
     const { expanded } = context.state;
-    const fit = fitTokens(context, element.clientWidth, element.clientHeight, expanded ? 0.15 : 0.27);
+    const fit = fitTokens(context, element.clientWidth, element.clientHeight, expanded ? 0.16 : 0.27);
     this.columns.lay({
       queries: context.queries,
       keys: context.keys,
       rows: context.rows,
       columns: context.columns,
       rowHeight: fit.rowHeight,
-      tokenWidth: fit.tokenWidth + (expanded ? 10 : 0),
+      tokenWidth: fit.tokenWidth + (expanded ? 14 : 0),
     });
   }
 
