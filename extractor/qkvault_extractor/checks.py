@@ -37,6 +37,7 @@ def check_row(raw: Raw, number: int, columns: Columns, dropped: set[str]) -> Row
     flaw = raw.flaw or next(
         filter(None, (text_check(values, column) for column in columns.texts)), ""
     )
+    flaw = flaw or (text_flaw(values, columns.target) if columns.target is not None else "")
     flaw = flaw or (id_flaw(values, columns.id) if columns.id is not None else "")
     flaw = flaw or (label_flaw(values.get(columns.label)) if columns.label is not None else "")
     rest = {} if flaw else _keep_columns(values, columns, dropped)
@@ -44,11 +45,12 @@ def check_row(raw: Raw, number: int, columns: Columns, dropped: set[str]) -> Row
     if flaw:
         return Reject(number, raw.source, known_id, flaw)
     label = None if columns.label is None else plain_label(values.get(columns.label))
+    target = None if columns.target is None else str(values[columns.target])
     if columns.chat:
         messages = plain_messages(values[columns.texts[0]])
-        return Row(number, raw.source, (), str(row_id), label, rest, messages)
+        return Row(number, raw.source, (), str(row_id), label, rest, messages, target)
     texts = tuple(str(values[column]) for column in columns.texts)
-    return Row(number, raw.source, texts, str(row_id), label, rest)
+    return Row(number, raw.source, texts, str(row_id), label, rest, target=target)
 
 
 def text_flaw(values: Mapping[str, object], column: str) -> str:
@@ -136,7 +138,7 @@ def surrogate_flaw(value: object) -> str:
 def _keep_columns(
     values: Mapping[str, object], columns: Columns, dropped: set[str]
 ) -> dict[str, Json]:
-    used = (*columns.texts, columns.label, columns.id)
+    used = (*columns.texts, columns.label, columns.id, columns.target)
     kept: dict[str, Json] = {}
     for name, value in values.items():
         if name in used:

@@ -47,7 +47,7 @@ LABEL_COLUMNS: Final = (
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns chosen: one or two texts, perhaps a label, perhaps an id.
+    """The columns chosen: one or two texts, perhaps a label, an id, a target text.
 
     Where ``chat`` is true, the one column of ``texts`` holds lists of messages.
     """
@@ -56,6 +56,7 @@ class Columns:
     label: str | None
     id: str | None
     chat: bool = False
+    target: str | None = None
 
 
 def choose_columns(
@@ -64,6 +65,7 @@ def choose_columns(
     label_column: str | None = None,
     id_column: str | None = None,
     chat: bool = False,
+    target_column: str | None = None,
 ) -> Columns:
     """Choose a source's columns.
 
@@ -74,6 +76,7 @@ def choose_columns(
         label_column: None to tell it by :data:`LABEL_COLUMNS`.
         id_column: None for running numbers; an id column is never guessed.
         chat: the texts are conversations: one column of messages.
+        target_column: the column of the target text; never guessed.
 
     Raises:
         InputError: a column that is not there (the nearest is named), named twice, more than two
@@ -86,19 +89,21 @@ def choose_columns(
         )
     if chat and len(text_columns) > 1:
         raise InputError("--chat-template takes one column of messages; two were given")
-    given = [*text_columns, *(c for c in (label_column, id_column) if c is not None)]
+    named = (label_column, id_column, target_column)
+    given = [*text_columns, *(c for c in named if c is not None)]
     for column in given:
         _require(column, source)
         if given.count(column) > 1:
             raise InputError(f"column {column!r} is named twice; each column has one use")
-    texts = tuple(text_columns) or (_guess_messages if chat else _guess_texts)(source)
+    guess = _guess_messages if chat else _guess_texts
+    texts = tuple(text_columns) or guess(source, target_column)
     label = label_column if label_column is not None else _guess_label(source, (*texts, *given))
-    if label in texts or id_column in texts:
+    if taken := [c for c in (label, id_column, target_column) if c in texts]:
         raise InputError(
-            f"column {next(c for c in (label, id_column) if c in texts)!r} holds the texts;"
+            f"column {taken[0]!r} holds the texts;"
             f" choose the texts with --text-columns (columns: {list_names(source.columns)})"
         )
-    return Columns(texts, label, id_column, chat)
+    return Columns(texts, label, id_column, chat, target_column)
 
 
 def _require(column: str, source: Source) -> None:
@@ -109,20 +114,27 @@ def _require(column: str, source: Source) -> None:
         )
 
 
-def _guess_messages(source: Source) -> tuple[str, ...]:
-    known = [name for name in source.columns if name in MESSAGE_COLUMNS]
-    if len(known) == 1 or len(source.columns) == 1:
-        return tuple(known) or source.columns
+def _guess_messages(source: Source, target: str | None) -> tuple[str, ...]:
+    free = _others(source, target)
+    known = [name for name in free if name in MESSAGE_COLUMNS]
+    if len(known) == 1 or len(free) == 1:
+        return tuple(known) or free
     raise InputError(
         f"which column of {source.name} holds the messages? say --text-columns NAME"
         f" (columns: {list_names(source.columns)})"
     )
 
 
-def _guess_texts(source: Source) -> tuple[str, ...]:
-    if len(source.columns) == 1:
-        return source.columns
-    there = set(source.columns)
+def _others(source: Source, target: str | None) -> tuple[str, ...]:
+    """The columns that do not hold the target."""
+    return tuple(column for column in source.columns if column != target)
+
+
+def _guess_texts(source: Source, target: str | None) -> tuple[str, ...]:
+    free = _others(source, target)
+    if len(free) == 1:
+        return free
+    there = set(free)
     known = [names for names in TEXT_COLUMNS if there.issuperset(names)]
     widest = [n for n in known if not any(set(n) < set(other) for other in known)]
     if len(widest) == 1:

@@ -92,6 +92,10 @@ class Encoder(ABC):
     def encode(self, texts: Sequence[tuple[str, ...]], limit: int | None) -> list[Encoded]:
         """Tokenize single texts or pairs (all alike), cut to ``limit`` tokens if it is given."""
 
+    @abstractmethod
+    def encode_targets(self, texts: Sequence[str], limit: int | None) -> list[Encoded]:
+        """Tokenize single texts as what a decoder is to say: of another language, perhaps."""
+
     def count_specials(self, *, pair: bool) -> int:
         """Count the special tokens added to a text or a pair."""
         return int(self.tokenizer.num_special_tokens_to_add(pair=pair))
@@ -130,18 +134,12 @@ class FastEncoder(Encoder):
         first, second = [t[0] for t in texts], [t[1] for t in texts if len(t) == 2]
         return [self._read(e) for e in self._call(first, second or None, limit)]
 
+    def encode_targets(self, texts: Sequence[str], limit: int | None) -> list[Encoded]:
+        batch = self.tokenizer(text_target=list(texts), **_call_options(limit))
+        return [self._read(encoding) for encoding in batch.encodings]
+
     def _call(self, first: list[str], second: list[str] | None, limit: int | None) -> list[Any]:
-        batch = self.tokenizer(
-            first,
-            second,
-            truncation=limit is not None,
-            max_length=limit,
-            padding=False,
-            split_special_tokens=True,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        )
+        batch = self.tokenizer(first, second, **_call_options(limit))
         return list(batch.encodings)
 
     def _read(self, encoding: Any) -> Encoded:
@@ -204,6 +202,16 @@ class SlowEncoder(Encoder):
     def encode(self, texts: Sequence[tuple[str, ...]], limit: int | None) -> list[Encoded]:
         return [self._encode(pair, limit) for pair in texts]
 
+    def encode_targets(self, texts: Sequence[str], limit: int | None) -> list[Encoded]:
+        batch = self.tokenizer(text_target=list(texts), **_call_options(limit))
+        return [self._lay_out_target(list(ids)) for ids in batch["input_ids"]]
+
+    def _lay_out_target(self, ids: list[int]) -> Encoded:
+        """Part the special tokens at both ends from those of the text."""
+        own = [place for place, token in enumerate(ids) if token not in self.special_ids]
+        before, end = (own[0], own[-1] + 1) if own else (0, 0)
+        return Encoded(ids, lay_out(ids, before, end - before, 0, 0))
+
     def _encode(self, texts: tuple[str, ...], limit: int | None) -> Encoded:
         parts = [self._ids_of(text) for text in texts]
         if limit is not None:
@@ -219,6 +227,19 @@ class SlowEncoder(Encoder):
     def _ids_of(self, text: str) -> list[int]:
         tokens = self.tokenizer.tokenize(text, split_special_tokens=True)
         return list(self.tokenizer.convert_tokens_to_ids(tokens))
+
+
+def _call_options(limit: int | None) -> dict[str, Any]:
+    """How a tokenizer is called: special tokens that a text spells are text."""
+    return {
+        "truncation": limit is not None,
+        "max_length": limit,
+        "padding": False,
+        "split_special_tokens": True,
+        "return_attention_mask": False,
+        "return_token_type_ids": False,
+        "verbose": False,
+    }
 
 
 def _cut_longest(parts: list[list[int]], room: int, *, from_left: bool) -> None:

@@ -90,6 +90,7 @@ def _load_inputs(options: ExtractOptions) -> Inputs:
         limit=options.limit,
         on_bad=options.on_bad,
         chat=options.chat_template,
+        target_column=options.target_column,
     )
 
 
@@ -104,10 +105,24 @@ class _TextSource:
         self._config = load_config(options.model)
         self._tokenizer = load_tokenizer(options.model)
         self._limit = model_limit_of(self._config, self._tokenizer)
+        self._check_target()
         if options.generate and len(inputs.text_columns) > 1:
             raise InputError(
                 f"--generate goes on with one text, but the data has pairs "
                 f"({', '.join(inputs.text_columns)}); name one with --text-columns"
+            )
+
+    def _check_target(self) -> None:
+        options, kind = self._options, self._config.model_type
+        if self._config.is_encoder_decoder and options.target_column is None:
+            raise InputError(
+                f"model {options.model} is an encoder-decoder (type {kind}), whose decoder reads a"
+                " text of its own: say with --target-column which column holds it"
+            )
+        if options.target_column is not None and not self._config.is_encoder_decoder:
+            raise InputError(
+                f"--target-column {options.target_column} is for encoder-decoders; model"
+                f" {options.model} (type {kind}) reads one sequence: leave it out"
             )
 
     def identify(self) -> dict[str, Json]:
@@ -150,9 +165,27 @@ class _TextSource:
             records = [place_messages(record) for record in records]
         if self._knows_words():
             records = [number_words(record, _words_of(record)) for record in records]
+        if options.target_column is not None:
+            records, unread = self._add_targets(records)
+            rejects = [*rejects, *unread]
         if options.generate:
             records = self._go_on(records, options.generate)
         return records, sorted([*refused, *rejects], key=lambda reject: reject.number)
+
+    def _add_targets(self, records: list[Record]) -> tuple[list[Record], list[Reject]]:
+        from qkvault_extractor.targets import TargetMaker, add_targets, find_start
+
+        options, config = self._options, self._config
+        maker = TargetMaker(
+            self._tokenizer,
+            find_start(options.model, config),
+            limit=options.max_length or self._limit,
+            truncate=options.truncate,
+            vocab_size=getattr(config, "decoder_vocab_size", None)
+            or getattr(config.get_text_config(), "vocab_size", None),
+        )
+        rows = {row.id: row for row in self._inputs.rows}
+        return add_targets(records, rows, maker, options.on_bad)
 
     def _knows_words(self) -> bool:
         """Whether the data is cut into words, and those are what was tokenized."""
@@ -204,6 +237,7 @@ class _TextSource:
             "text_columns": list(inputs.text_columns),
             "label_column": inputs.label_column,
             "id_column": inputs.id_column,
+            "target_column": inputs.target_column,
             "data_label_names": list(inputs.label_names),
             "dropped_columns": list(inputs.dropped),
             "chat_template": self._options.chat_template,

@@ -41,6 +41,8 @@ def text_hash(rows: Iterable[Row]) -> str:
         head: list[Any] = [len(row.texts), row.label, columns]
         if row.messages:
             head.append([dict(message) for message in row.messages])
+        if row.target is not None:
+            head.append({"target": row.target})
         digest.update(_join((*row.texts, row.id, _canonical(head))))
     return digest.hexdigest()
 

@@ -36,6 +36,7 @@ def load_inputs(
     limit: int | None = None,
     on_bad: OnBad = "stop",
     chat: bool = False,
+    target_column: str | None = None,
 ) -> Inputs:
     """Read and check all of the data.
 
@@ -50,6 +51,7 @@ def load_inputs(
         limit: how many rows to read at most, rejected ones included; None for all.
         on_bad: "stop" raises at the first row that cannot be used, "skip" lists such rows.
         chat: rows are conversations: lists of messages in one column.
+        target_column: the column of the target text; None for none.
 
     Raises:
         InputError: anything that is wrong with files, options or rows; names file, row and remedy.
@@ -59,7 +61,7 @@ def load_inputs(
         raise InputError(f"--limit {limit} leaves no row; it has to be 1 or more")
     reading = _Reading(on_bad)
     for source in open_sources(data, format, split, config):
-        columns = choose_columns(source, text_columns, label_column, id_column, chat)
+        columns = choose_columns(source, text_columns, label_column, id_column, chat, target_column)
         if reading.read(source, columns, limit):
             break
     reading.finish()
@@ -75,6 +77,7 @@ def load_inputs(
         id_column=columns.id,
         label_names=reading.sources[0].label_names.get(columns.label or "", ()),
         dropped=tuple(sorted(reading.dropped)),
+        target_column=columns.target,
     )
 
 

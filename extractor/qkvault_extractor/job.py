@@ -151,6 +151,7 @@ class _Job:
             attention=self._attention,
             derived_error=probe.derived_error,
             metrics=qkvault.METRICS if self._sees_attention() else (),
+            target=probe.target,
         )
         self._writer = qkvault.create(
             self._out, spec, records, rejects=[reject.to_json() for reject in rejects]

@@ -100,6 +100,7 @@ class ExtractOptions(RunOptions):
         text_columns: column of the text, or the two of a pair; detected where empty.
         label_column: column of the gold label.
         id_column: column of a unique id; row numbers where None.
+        target_column: column of the text that the decoder of an encoder-decoder reads.
         split: split of a ``datasets`` data set.
         config: configuration of a ``datasets`` data set.
         limit: take only the first so many rows.
@@ -121,6 +122,7 @@ class ExtractOptions(RunOptions):
     text_columns: tuple[str, ...] = ()
     label_column: str | None = None
     id_column: str | None = None
+    target_column: str | None = None
     split: str | None = None
     config: str | None = None
     limit: int | None = None

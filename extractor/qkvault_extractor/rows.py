@@ -26,6 +26,7 @@ class Row:
         id: the id column's value as a string, or ``str(number)``.
         label: the label column's value; None where the row has none.
         columns: all other columns whose values JSON can carry; NaN and infinities become None.
+        target: what the decoder of an encoder-decoder is to say; None where no column was named.
         messages: of a conversation, ``role`` and ``content`` of each; then there are no texts yet.
     """
 
@@ -36,6 +37,7 @@ class Row:
     label: Label = None
     columns: Mapping[str, Json] = field(default_factory=dict)
     messages: tuple[Mapping[str, str], ...] = ()
+    target: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Inputs:
         formats: their formats, one per source.
         text_columns: the one or two columns that hold the texts.
         label_column: the column that holds the label, or None.
+        target_column: the column that holds the target text, or None.
         id_column: the column that holds the id, or None for running numbers.
         label_names: names of the classes in order, where the data set declares them.
         dropped: columns left out because JSON cannot carry their values (images, bytes).
@@ -86,3 +89,4 @@ class Inputs:
     id_column: str | None
     label_names: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    target_column: str | None = None

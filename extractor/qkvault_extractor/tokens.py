@@ -126,7 +126,7 @@ class _Maker:
         self.limit = limit
         self.truncate = truncate
         self.limiter = limiter
-        self.spelling = _Spelling(encoder.tokenizer)
+        self.spelling = Spelling(encoder.tokenizer)
 
     def make(self, rows: Sequence[Row]) -> list[Record | str]:
         found = self.encoder.encode([row.texts for row in rows], None)
@@ -169,7 +169,7 @@ class _Maker:
         )
 
 
-class _Spelling(dict[int, str]):
+class Spelling(dict[int, str]):
     """Token strings by id, each made once: a corpus holds millions of tokens, but few kinds."""
 
     def __init__(self, tokenizer: Any) -> None:

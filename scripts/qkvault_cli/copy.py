@@ -50,6 +50,7 @@ def copy(
             opened,
             out,
             examples=subset.find_examples(opened),
+            stack=subset.stack,
             layers=subset.layers,
             heads=subset.heads,
             arrays=subset.arrays,

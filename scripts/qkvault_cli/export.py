@@ -40,6 +40,7 @@ def export(vault: Path, target: Path, subset: Subset) -> None:
             opened,
             target,
             examples=examples,
+            stack=subset.stack,
             layers=subset.layers,
             heads=subset.heads,
             arrays=subset.arrays,

@@ -68,6 +68,9 @@ _OPTIONS = (
     ),
     click.option("--label-column", help="Column of the gold label."),
     click.option("--id-column", help="Column of a unique id; row numbers otherwise."),
+    click.option(
+        "--target-column", help="Column of the text that an encoder-decoder's decoder reads."
+    ),
     click.option("--split", help="Split of a `datasets` data set."),
     click.option("--config", help="Configuration of a `datasets` data set."),
     click.option("--limit", type=click.IntRange(min=1), help="Take only the first so many rows."),
@@ -162,6 +165,7 @@ def extract(log_json: bool, **chosen: Any) -> None:
       qkvault extract --model bert-base-uncased --data pairs.jsonl --out pairs.vault
       qkvault extract --model ./my-bert --data msr_paraphrase_train.txt --out mrpc.vault
       qkvault extract --model ./my-llama --data books.jsonl --out b.vault --attention derive
+      qkvault extract --model ./t5 --data pairs.jsonl --target-column german --out de.vault
       qkvault extract --model gpt2 --data stories.txt --out stories.vault --limit 500
       qkvault extract --model ./chat --data talks.jsonl --out t.vault --chat-template --generate 64
       qkvault extract --model ./bert --data glue --config mrpc --split train --out m.vault

@@ -24,6 +24,7 @@ class Subset:
         where: a filter over the vault's table; None for none.
         label: gold labels, of which any will do; none for all.
         limit: how many examples at most; None for all.
+        stack: the only one to take; None for what the command takes otherwise.
         layers, heads, arrays: None for all.
     """
 
@@ -31,6 +32,7 @@ class Subset:
     where: dict[str, Any] | None
     label: tuple[str, ...]
     limit: int | None
+    stack: str | None
     layers: list[int] | None
     heads: list[int] | None
     arrays: list[Any] | None
@@ -66,7 +68,7 @@ class Subset:
 
 
 def subset_options(function: Function) -> Function:
-    """Give a command ``subset``, a :class:`Subset`, in the place of seven options."""
+    """Give a command ``subset``, a :class:`Subset`, in the place of eight options."""
 
     @wraps(function)
     def with_subset(**given: Any) -> Any:
@@ -172,6 +174,11 @@ _OPTIONS = (
     ),
     click.option("--label", multiple=True, help="Keep examples of this label; repeat for any of."),
     click.option("--limit", type=click.IntRange(min=1), help="Take only the first so many."),
+    click.option(
+        "--stack",
+        type=click.Choice(qkvault.STACKS),
+        help="Of an encoder-decoder, the only stack to take.",
+    ),
     click.option(
         "--layers", callback=_parse_numbers, metavar="N[,N]", help="Layers, such as 3,5 or 0:4."
     ),

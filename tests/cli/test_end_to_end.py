@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import qkvault
-from extractor.models import tiny_bert
+from extractor.models import tiny_bert, tiny_encoder_decoder
 from qkvault_cli.main import main
 
 PAIRS = [
@@ -179,3 +179,40 @@ def test_ctrl_c_says_how_to_go_on(
     result = extract(model, data, tmp_path / "pairs.vault")
     assert result.exit_code == 130
     assert "again" in result.stderr
+
+
+def test_an_encoder_decoder_from_pairs_to_slices(tmp_path: Path) -> None:
+    marian = tiny_encoder_decoder(tmp_path / "marian", "marian")
+    data, out = tmp_path / "pairs.jsonl", tmp_path / "pairs.vault"
+    rows = [{"english": a, "german": b, "id": f"p{i}"} for i, (a, b, _) in enumerate(PAIRS)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    columns = ("--text-columns", "english", "--id-column", "id")
+    refused = extract(marian, data, out, *columns)
+    assert refused.exit_code == 2
+    assert "say with --target-column" in refused.output
+    assert not out.exists()
+    result = extract(marian, data, out, *columns, "--target-column", "german")
+    assert result.exit_code == 0, result.output
+    verified = run("verify", out, "--full", "--derive")
+    assert verified.exit_code == 0, verified.output
+    facts = json.loads(run("info", out, "--json").stdout)
+    assert [stack["name"] for stack in facts["stacks"]] == ["encoder", "decoder", "cross"]
+    assert "target_length" in run("info", out).output
+    with qkvault.open(out) as vault:
+        e = vault.by_id("p1")
+        assert e.target is not None
+        assert e.target.text == PAIRS[1][1]
+        weights = e.stack("cross").attention[1, 0]
+        assert weights.shape == (len(e.target.tokens), len(e.tokens))
+        np.testing.assert_allclose(weights.sum(-1), 1.0, atol=len(e.tokens) * 7.7e-6)
+    part = tmp_path / "cross.vault"
+    copied = run("copy", out, "--out", part, "--stack", "cross")
+    assert copied.exit_code == 0, copied.output
+    with qkvault.open(part) as vault:
+        assert [stack.name for stack in vault.spec.stacks] == ["cross"]
+    table = tmp_path / "cross.csv"
+    exported = run("export", out, "--to", table, "--stack", "cross", "--layers", "0")
+    assert exported.exit_code == 0, exported.output
+    assert "<pad>" in table.read_text(encoding="utf-8")  # what Marian's decoder starts with
+    again = extract(marian, data, out, *columns, "--target-column", "german")
+    assert "already complete" in again.output

@@ -145,7 +145,7 @@ def _t5_settings(encoder: int, decoder: int) -> dict[str, Any]:
         "num_layers": encoder,
         "num_decoder_layers": decoder,
         "num_heads": 4,
-        "initializer_factor": 2.0,
+        "initializer_factor": 1.0,
         "relative_attention_num_buckets": 8,
         "relative_attention_max_distance": 16,
         "decoder_start_token_id": 0,
