@@ -28,7 +28,7 @@ POSITIONS = 160
 
 def tiny_bert(path: Path, labels: int = 0, **changes: Any) -> Path:
     """A BERT of 3 layers and 4 heads; with ``labels`` a sequence classifier of so many classes."""
-    settings = {**_encoder_settings(), "type_vocab_size": 2, **changes}
+    settings = {**encoder_settings(), "type_vocab_size": 2, **changes}
     return save(path, "Bert", "ForSequenceClassification" if labels else "Model", settings, labels)
 
 
@@ -67,7 +67,8 @@ def llama_settings() -> dict[str, Any]:
     }
 
 
-def _encoder_settings() -> dict[str, Any]:
+def encoder_settings() -> dict[str, Any]:
+    """Settings that BERT shares with its successors."""
     return {
         "hidden_size": WIDTH,
         "num_hidden_layers": DEPTH,
@@ -79,10 +80,10 @@ def _encoder_settings() -> dict[str, Any]:
 
 
 FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "bert": ("Bert", "Model", _encoder_settings()),
-    "roberta": ("Roberta", "ForMaskedLM", {**_encoder_settings(), "type_vocab_size": 1}),
-    "electra": ("Electra", "ForPreTraining", {**_encoder_settings(), "embedding_size": 16}),
-    "albert": ("Albert", "ForMaskedLM", {**_encoder_settings(), "embedding_size": 16}),
+    "bert": ("Bert", "Model", encoder_settings()),
+    "roberta": ("Roberta", "ForMaskedLM", {**encoder_settings(), "type_vocab_size": 1}),
+    "electra": ("Electra", "ForPreTraining", {**encoder_settings(), "embedding_size": 16}),
+    "albert": ("Albert", "ForMaskedLM", {**encoder_settings(), "embedding_size": 16}),
     "distilbert": (
         "DistilBert",
         "ForMaskedLM",
@@ -112,7 +113,7 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
             "init_std": 0.3,
         },
     ),
-    "gpt_neox": ("GPTNeoX", "ForCausalLM", _encoder_settings()),
+    "gpt_neox": ("GPTNeoX", "ForCausalLM", encoder_settings()),
     "llama": ("Llama", "ForCausalLM", llama_settings()),
     "mistral": ("Mistral", "ForCausalLM", {**llama_settings(), "sliding_window": 5}),
     "qwen2": ("Qwen2", "ForCausalLM", llama_settings()),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 
-import qkvault
+from extractor.fidelity import batches_of, extract_to, run_model
 from extractor.models import (
     FAMILIES,
     minilm,
@@ -19,14 +19,11 @@ from extractor.models import (
     tiny_gpt2,
     write_texts,
 )
-from qkvault_extractor import ExtractOptions, extract
-from qkvault_extractor.batches import default_budget, plan_batches
-from qkvault_extractor.machine import quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
+
+    import qkvault
 
 LENGTHS = [3, 12, 12, 12, 5, 40, 66, 70, 12, 1, 129]
 SENTENCES = [
@@ -35,43 +32,6 @@ SENTENCES = [
     "She was happy.",
     "Tom and his dog went to the park, and they played with a big ball until it was night.",
 ]
-
-
-def extract_to(out: Path, model: Path, data: Path, **options: Any) -> qkvault.Vault:
-    extract(ExtractOptions(str(model), (str(data),), out, device="cpu", **options))
-    return qkvault.open(out)
-
-
-def run_model(model: Path, class_name: str, batch: list[Any], implementation: str) -> Any:
-    """The model's own output for some examples of a vault, padded on the right, by plain code."""
-    import transformers
-
-    with quiet():
-        network = getattr(transformers, class_name).from_pretrained(
-            model, attn_implementation=implementation, dtype=torch.float32
-        )
-    network.eval()
-    side = max(example.length for example in batch)
-    ids = torch.zeros(len(batch), side, dtype=torch.long)
-    mask, segments = torch.zeros_like(ids), torch.zeros_like(ids)
-    for row, example in enumerate(batch):
-        n = example.length
-        ids[row, :n] = torch.from_numpy(np.array(example.token_ids))
-        segments[row, :n] = torch.from_numpy(np.array(example.segments))
-        mask[row, :n] = 1
-    inputs = {"input_ids": ids, "attention_mask": mask}
-    if network.config.model_type == "bert":
-        inputs["token_type_ids"] = segments
-    with torch.inference_mode():
-        return network(**inputs, output_attentions=implementation == "eager")
-
-
-def batches_of(vault: qkvault.Vault) -> Iterator[list[Any]]:
-    """The batches the extractor ran, so that equality to the last bit can be asked for."""
-    with qkvault.resume(vault.path) as writer:
-        for unit in writer.units:
-            for rows in plan_batches(unit.lengths, default_budget("cpu")):
-                yield [vault[int(unit.examples[row])] for row in rows]
 
 
 def compare(vault: qkvault.Vault, model: Path, class_name: str) -> float:

@@ -1,0 +1,183 @@
+"""How true a vault is to its model: what is stored and what is derived, against eager attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+import qkvault
+from extractor.models import write_texts
+from qkvault import InputError, Recipe, derive_attention
+from qkvault_extractor import ExtractOptions, extract
+from qkvault_extractor.batches import default_budget, plan_batches
+from qkvault_extractor.machine import quiet
+from qkvault_extractor.ways import WAYS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+LENGTHS = [28, 17, 40, 28]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured of one architecture, over all examples, layers and heads.
+
+    Attributes:
+        way: how attention was captured; empty if the model was refused.
+        difference: largest difference of attention stored as float32 from what the model's own
+            eager pass reports; None where that is no reference.
+        kernel_difference: largest difference of attention times values from what torch's fused
+            function gave, where that was the reference.
+        derived: largest difference of attention derived from float32 queries and keys from that
+            stored; None where the recipe is unknown.
+        derived_half: the same from float16 queries and keys.
+        notes: layers, heads and rules of the vault, or why the model was refused.
+    """
+
+    way: str = ""
+    difference: float | None = None
+    kernel_difference: float | None = None
+    derived: float | None = None
+    derived_half: float | None = None
+    notes: str = ""
+
+
+def measure(make_model: Callable[[Path], Path], folder: Path) -> Figures:
+    """Make a model of texts, extract some with it, and compare.
+
+    Args:
+        make_model: writes a model into the folder it is given, and returns that.
+        folder: an empty one.
+    """
+    try:
+        model = make_model(folder / "model")
+        texts = write_texts(folder / "texts.jsonl", LENGTHS)
+        vault = extract_to(folder / "vault", model, texts, precision="float32")
+    except InputError as refusal:
+        reason = str(refusal).partition("cannot be captured: ")[2] or str(refusal)
+        reason = reason.partition("; supported:")[0].replace(str(folder / "model"), "MODEL")
+        return Figures(notes=reason)
+    return figures_of(vault, difference_from_eager(vault, model))
+
+
+def figures_of(vault: qkvault.Vault, difference: float) -> Figures:
+    """Figures of a vault of float32.
+
+    Args:
+        vault: of one model.
+        difference: of its attention from the model's own eager pass.
+    """
+    said = str(vault.spec.provenance["capture"])
+    way = next(way for way, words in WAYS.items() if words == said)
+    kernel = vault.spec.provenance["capture_difference"] if way == "kernel" else None
+    assert kernel is None or isinstance(kernel, float)
+    return Figures(
+        way,
+        None if way == "kernel" else difference,
+        kernel,
+        derived_difference(vault, np.float32),
+        derived_difference(vault, np.float16),
+        "; ".join(_describe(stack) for stack in vault.spec.stacks),
+    )
+
+
+def difference_from_eager(vault: qkvault.Vault, model: Path) -> float:
+    """Largest difference of a vault's self-attention from ``output_attentions`` of its model."""
+    (stack,) = vault.spec.stacks
+    worst = 0.0
+    for batch in batches_of(vault):
+        reported = run_model(model, "AutoModel", batch, "eager").attentions
+        own = [attention for attention in reported if attention is not None]
+        if len(own) != len(stack.layers):  # some were left out: those kept go by their numbers
+            own = [own[layer] for layer in stack.layers]
+        for row, example in enumerate(batch):
+            n = example.length
+            stored = example.attention[:, :]  # (layer, head, query_token, key_token)
+            assert stored.std() > 0.02, "too even to tell anything"
+            theirs = torch.stack([attention[row, :, :n, :n] for attention in own]).numpy()
+            worst = max(worst, float(np.abs(stored - theirs).max()))
+    return worst
+
+
+def derived_difference(vault: qkvault.Vault, dtype: type[np.floating[Any]]) -> float | None:
+    """Largest difference of derived from stored attention, queries and keys rounded to a type."""
+    worst: float | None = None
+    for example in vault:
+        for stack in vault.spec.stacks:
+            for depth, layer in enumerate(stack.layers):
+                if stack.recipe[depth].unknown is not None:
+                    continue
+                view = example if len(vault.spec.stacks) == 1 else getattr(example, stack.name)
+                query, key = (x[layer].astype(dtype) for x in (view.query, view.key))
+                found = derive_attention(query, key, stack.scaling[depth], stack.recipe[depth])
+                error = float(np.abs(found - view.attention[layer]).max())
+                worst = max(worst or 0.0, error)
+    return worst
+
+
+def _describe(stack: qkvault.Stack) -> str:
+    widths = f"{stack.head_dim}" + (
+        f" (values {stack.value_dim})" if stack.value_dim != stack.head_dim else ""
+    )
+    heads = f"{stack.heads} heads" + (
+        f" on {stack.key_heads}" if stack.key_heads != stack.heads else ""
+    )
+    rules = list(dict.fromkeys(_describe_rule(recipe) for recipe in stack.recipe))
+    layers = ", ".join(map(str, stack.layers))
+    return f"{stack.name}, layers {layers}, {heads} of {widths}: {' / '.join(rules)}"
+
+
+def _describe_rule(recipe: Recipe) -> str:
+    if recipe.unknown is not None:
+        return f"not derived, {recipe.unknown}"
+    mask = recipe.mask
+    words = ["causal" if mask.causal else "all keys"]
+    words += [f"window {mask.window}"] if mask.window is not None else []
+    words += [f"chunks of {mask.chunk}"] if mask.chunk is not None else []
+    words += ["softcap"] if recipe.softcap is not None else []
+    words += ["slopes"] if recipe.slopes is not None else []
+    words += ["relative bias"] if recipe.bias is not None else []
+    words += [f"sinks ({recipe.sinks.mode})"] if recipe.sinks is not None else []
+    return ", ".join(words)
+
+
+def extract_to(out: Path, model: Path, data: Path, **options: Any) -> qkvault.Vault:
+    extract(ExtractOptions(str(model), (str(data),), out, device="cpu", **options))
+    return qkvault.open(out)
+
+
+def run_model(model: Path, class_name: str, batch: list[Any], implementation: str) -> Any:
+    """The model's own output for some examples of a vault, padded on the right, by plain code."""
+    import transformers
+
+    with quiet():
+        network = getattr(transformers, class_name).from_pretrained(
+            model, attn_implementation=implementation, dtype=torch.float32
+        )
+    network.eval()
+    side = max(example.length for example in batch)
+    ids = torch.zeros(len(batch), side, dtype=torch.long)
+    mask, segments = torch.zeros_like(ids), torch.zeros_like(ids)
+    for row, example in enumerate(batch):
+        n = example.length
+        ids[row, :n] = torch.from_numpy(np.array(example.token_ids))
+        segments[row, :n] = torch.from_numpy(np.array(example.segments))
+        mask[row, :n] = 1
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if network.config.model_type == "bert":
+        inputs["token_type_ids"] = segments
+    with torch.inference_mode():
+        return network(**inputs, output_attentions=implementation == "eager")
+
+
+def batches_of(vault: qkvault.Vault) -> Iterator[list[Any]]:
+    """The batches the extractor ran, so that equality to the last bit can be asked for."""
+    with qkvault.resume(vault.path) as writer:
+        for unit in writer.units:
+            for rows in plan_batches(unit.lengths, default_budget("cpu")):
+                yield [vault[int(unit.examples[row])] for row in rows]
