@@ -13,7 +13,7 @@ model does.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from qkvault import InputError
+from qkvault_extractor.machine import quiet
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -99,9 +100,10 @@ class Collector:
         model: a transformers model in evaluation mode.
         on_call: called in the order of computation, inside the forward pass.
         attend: computes attention instead of the model's own eager function.
+        left_out: places, among all attention calls of a forward pass, of those not to hand on.
 
     Attributes:
-        calls: attention calls of this forward pass so far.
+        calls: attention calls of this forward pass that were handed on so far.
         kernel_outputs: what torch's fused attention function gave, ``(example, head, query_token,
             value_dim)``, by index of the call; where calls are described.
     """
@@ -111,10 +113,13 @@ class Collector:
         model: PreTrainedModel,
         on_call: Callable[[AttentionCall], None],
         attend: Attend | None = None,
+        left_out: Collection[int] = (),
     ) -> None:
         self.calls = 0
         self.kernel_outputs: dict[int, Tensor] = {}
         self.attend = attend
+        self._left_out = frozenset(left_out)
+        self._made = 0
         self._model = model
         self._on_call = on_call
         self._names: dict[nn.Module, str] = {}
@@ -148,7 +153,7 @@ class Collector:
 
     def start_forward(self) -> None:
         """Count calls from 0 again; to be called before each forward pass."""
-        self.calls = 0
+        self.calls = self._made = 0
 
     def record(
         self,
@@ -160,7 +165,11 @@ class Collector:
         mask: Tensor | None,
         terms: Mapping[str, Any],
     ) -> None:
-        """Hand one call on; used by the registered function."""
+        """Hand one call on, unless it is left out; used by the registered function."""
+        place = self._made
+        self._made += 1
+        if place in self._left_out:
+            return
         call = AttentionCall(
             index=self.calls,
             name=self._names.get(module, type(module).__name__),
@@ -179,7 +188,8 @@ class Collector:
 
 def switch_attention(model: PreTrainedModel, implementation: str) -> None:
     """Choose one of a model's own attention implementations, in models that cannot be asked too."""
-    model.set_attn_implementation(implementation)
+    with quiet():  # those warn
+        model.set_attn_implementation(implementation)
     if model.config._attn_implementation != implementation:
         model.config._attn_implementation = implementation  # what they look at as they run
 

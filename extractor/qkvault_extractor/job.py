@@ -220,6 +220,7 @@ class _Job:
             "batch_tokens": self._options.batch_tokens or default_budget(loaded.device.type),
             "capture": TILED if self._attention == "derived" else WAYS[probe.way],
             "capture_difference": probe.difference,
+            "left_out": [name for _, name in probe.left_out],
             "qkvault": qkvault.__version__,
             "transformers": transformers.__version__,
             "torch": torch.__version__,

@@ -187,8 +187,14 @@ class Packer:
                 f"the model called attention in {call.name} where its first forward pass did not; "
                 "a model whose layers depend on its input cannot be captured"
             )
-        self._taken += 1
         depth, axes = self._depths[call.index], self._axes[call.index]
+        most = [int(self._batch.side(axis).max()) for axis in axes]
+        if call.query.shape[2] < most[0] or call.key.shape[2] < most[1]:
+            raise InputError(
+                f"{call.name} attends to all tokens of some texts and not of others; "
+                "a model whose layers depend on its input cannot be captured"
+            )
+        self._taken += 1
         if axes not in self._runs:
             self._runs[axes] = self._batch.runs(self._heads, axes)
         runs = self._runs[axes]

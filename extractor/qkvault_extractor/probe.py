@@ -7,32 +7,22 @@ refused, because attention that is wrong must not be stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from qkvault import STACKS, InputError, Recipe, Stack, StackName, VectorPrecision, token_axes
-from qkvault_extractor.capture import AttentionCall, Collector
+from qkvault import InputError, Recipe, Stack, VectorPrecision, token_axes
+from qkvault_extractor.capture import Collector
+from qkvault_extractor.captured import capture
 from qkvault_extractor.machine import quiet
-from qkvault_extractor.model import SUPPORTED, LoadedModel
-from qkvault_extractor.native import (
-    TOLERANCE,
-    UNSEEN,
-    Mismatch,
-    compare_attention,
-    compare_kernel,
-    compare_output,
-    differs,
-    largest_output,
-    reported,
-    run_eager,
-)
+from qkvault_extractor.native import TOLERANCE, largest_output
 from qkvault_extractor.recipes import derived_difference
-from qkvault_extractor.stacks import Sides, Site, check_calls, describe_stacks, name_stacks
-from qkvault_extractor.ways import WAYS, Way, collect
+from qkvault_extractor.stacks import Sides, Site, describe_stacks
 
 if TYPE_CHECKING:
     from qkvault import Record
+    from qkvault_extractor.model import LoadedModel
+    from qkvault_extractor.ways import Way
 
 PROBE_CELLS: Final = 1 << 27
 """Most attention weights of a probe, over all layers and heads (512 MB of float32)."""
@@ -50,6 +40,8 @@ class Probe:
         derived_error: largest difference found between attention derived from queries and keys as
             they are kept and the model's own; None where derived attention was not asked for.
         way: how its attention is captured.
+        left_out: place among all calls of a forward pass, and module, of those that attend to other
+            tokens than the text's own (pooled ones, say) in a model where others do not.
     """
 
     stacks: tuple[Stack, ...]
@@ -58,6 +50,7 @@ class Probe:
     sums_to_one: bool = True
     derived_error: float | None = None
     way: Way = "interface"
+    left_out: tuple[tuple[int, str], ...] = ()
 
     @property
     def target(self) -> bool:
@@ -102,90 +95,30 @@ def probe(
     batch = loaded.feed.choose_probe(records, _most_tokens(loaded))
     sides = Sides.of(batch)
     with torch.inference_mode(), quiet():
-        captured = _capture(loaded, batch)
+        captured = capture(loaded, batch)
         calls = captured.calls
         tells_window = captured.way == "interface"
         sites, stacks = describe_stacks(
-            calls, captured.names, sides, Sides.of(records), tells_window=tells_window
+            captured.placed, sides, Sides.of(records), tells_window=tells_window
         )
         sinks = any({"s_aux", "sinks"} & call.terms.keys() for call in calls)
-        seen = Probe(stacks, sites, captured.difference, not sinks, way=captured.way)
+        seen = Probe(
+            stacks,
+            sites,
+            captured.difference,
+            not sinks,
+            way=captured.way,
+            left_out=captured.left_out,
+        )
         if derive_from is None:
             return seen
         _refuse_underivable(loaded, seen)
         _check_tiles(loaded, seen, batch, captured.output)
         errors = [
-            derived_difference(call, sides.along(name)[0], recipe, derive_from)
-            for call, name, recipe in zip(calls, captured.names, seen.recipes, strict=True)
+            derived_difference(call, sides.along(site.stack)[0], recipe, derive_from)
+            for call, site, recipe in zip(calls, sites, seen.recipes, strict=True)
         ]
     return replace(seen, derived_error=max(errors))
-
-
-@dataclass(frozen=True)
-class _Captured:
-    """A forward pass whose attention is known to be the model's own."""
-
-    way: Way
-    calls: list[AttentionCall]
-    names: list[StackName]
-    output: object
-    difference: float
-
-
-def _capture(loaded: LoadedModel, batch: list[Record]) -> _Captured:
-    """Capture a forward pass by the first way that proves exact.
-
-    Raises:
-        InputError: none does; tells why of each that saw attention.
-    """
-    eager = _run(loaded, lambda: run_eager(loaded, batch))
-    reasons: list[str] = []
-    for way in WAYS:
-        try:
-            return _capture_by(way, loaded, batch, eager)
-        except Mismatch as mismatch:
-            if str(mismatch) not in reasons:
-                reasons.append(str(mismatch))
-    seen = [reason for reason in reasons if reason != UNSEEN]
-    if not seen and not any(reported(eager, stack) for stack in (None, *STACKS)):
-        seen = ["it computes no attention that transformers reports or that could be followed"]
-    raise _refuse(loaded, "; ".join(seen or reasons))
-
-
-def _capture_by(way: Way, loaded: LoadedModel, batch: list[Record], eager: object) -> _Captured:
-    sides, lengths = Sides.of(batch), [record.lengths[-1] for record in batch]
-    calls: list[AttentionCall] = []
-    with collect(loaded.model, way, calls.append, describe=True) as collector:
-        output = _run(loaded, lambda: loaded.forward(batch))
-    names = name_stacks(calls, sides)
-    check_calls(calls, names, sides)
-    if way == "interface":
-        difference = compare_attention(calls, names, eager, sides)
-        compare_output(output, eager, lengths, "its output changes when it is captured")
-        return _Captured(way, calls, names, output, difference)
-    usual = loaded.forward(batch)
-    own = "its eager attention is not what it runs by default"
-    if way == "operations":
-        compare_output(output, usual, lengths, own)
-        difference = compare_attention(calls, names, eager, sides)
-        return _Captured(way, calls, names, output, difference)
-    compare_output(output, usual, lengths, "its output changes when it is captured")
-    difference = compare_kernel(calls, collector.kernel_outputs)
-    if not differs(eager, usual, lengths):
-        difference = max(difference, compare_attention(calls, names, eager, sides))
-    return _Captured(way, calls, names, output, difference)
-
-
-def _run(loaded: LoadedModel, forward: Callable[[], Any]) -> Any:
-    try:
-        return forward()
-    except InputError:
-        raise
-    except Exception as error:  # the model's own code; whatever it raises names the reason
-        reason = str(error).strip().splitlines()
-        raise _refuse(
-            loaded, f"it does not run on this input alone ({reason[0] if reason else error!r})"
-        ) from error
 
 
 def _refuse_underivable(loaded: LoadedModel, seen: Probe) -> None:
@@ -193,6 +126,12 @@ def _refuse_underivable(loaded: LoadedModel, seen: Probe) -> None:
         raise InputError(
             f"the attention of model {loaded.name} cannot be derived while it runs: it is computed "
             "as a whole by code of the model's own; use --attention store"
+        )
+    if seen.left_out:
+        raise InputError(
+            f"the attention of model {loaded.name} cannot be derived while it runs: "
+            f"{seen.left_out[0][1]} attends to other tokens than the text's own; "
+            "use --attention store"
         )
     for site, recipe in zip(seen.sites, seen.recipes, strict=True):
         reason = recipe.unknown
@@ -232,10 +171,3 @@ def _most_tokens(loaded: LoadedModel) -> int:
         count = getattr(config, name, None)  # hierarchies have none, or one per level
         maps *= count if isinstance(count, int) else 1
     return int((PROBE_CELLS / maps) ** 0.5)
-
-
-def _refuse(loaded: LoadedModel, reason: str) -> InputError:
-    kind = loaded.model.config.model_type
-    return InputError(
-        f"model {loaded.name} (type {kind}) cannot be captured: {reason}; supported: {SUPPORTED}"
-    )

@@ -164,8 +164,13 @@ class Worker:
         if spec.attention == "derived":
             tiled = TiledAttention(self._probe.recipes, packer.take_tile, self._probe.axes)
         lengths = buffer.unit.lengths
-        attend = tiled or self._fused(records)
-        capture = collect(self._loaded.model, self._probe.way, packer.take, attend)
+        capture = collect(
+            self._loaded.model,
+            self._probe.way,
+            packer.take,
+            tiled or self._fused(records),
+            left_out=[place for place, _ in self._probe.left_out],
+        )
         with torch.inference_mode(), capture as collector:
             kinds, targets = self._loaded.feed.kinds(records), buffer.unit.target_lengths
             for rows in plan_batches(lengths, self._budget, kinds, targets):
@@ -179,7 +184,8 @@ class Worker:
 
     def _fused(self, records: Sequence[Record]) -> FusedAttention | None:
         """Fused attention, where the weights are not to be seen; tried on the first unit."""
-        if "attention" in self._writer.spec.arrays or self._probe.way != "interface":
+        replaceable = self._probe.way == "interface" and not self._probe.left_out
+        if "attention" in self._writer.spec.arrays or not replaceable:
             return None
         if not self._tried:
             self._tried = [fuse(self._loaded, self._probe.recipes, records)]

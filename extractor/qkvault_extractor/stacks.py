@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from qkvault import STACKS, Lengths, Stack, StackName
 from qkvault_extractor.native import UNSEEN, Mismatch
@@ -83,76 +83,96 @@ def _looks_back(call: AttentionCall, queries: int, keys: int) -> bool:
     return attention is not None and not bool(attention[0, :, :queries, :keys].triu(1).any())
 
 
-def check_calls(calls: Sequence[AttentionCall], names: Sequence[StackName], sides: Sides) -> None:
-    """Refuse calls that do not make stacks of attention over the examples' own tokens.
+def find_kept(
+    calls: Sequence[AttentionCall], names: Sequence[StackName], sides: Sides
+) -> list[bool]:
+    """Which calls attend to all tokens of the examples' own sequences, and to none else.
 
     Raises:
-        Mismatch: says what is in the way.
+        Mismatch: no call of a stack does, or those that do differ in heads or widths.
     """
+    kept = [False] * len(calls)
     for stack in dict.fromkeys(names):
-        own = [call for call, name in zip(calls, names, strict=True) if name == stack]
+        places = [i for i, name in enumerate(names) if name == stack]
+        along = sides.along(stack)
+        shape = (len(along), *map(max, zip(*along, strict=True)))
+        for i in places:
+            kept[i] = _map_shape(calls[i]) == shape
+        own = [calls[i] for i in places if kept[i]]
+        if not own:
+            raise Mismatch(_explain_tokens(calls[places[0]], shape))
         shapes = {_shape(call) for call in own}
         if len(shapes) > 1:
             raise Mismatch(f"its layers differ in heads or widths: {sorted(shapes)}")
         heads, key_heads, _, _ = shapes.pop()
         if heads % key_heads:
             raise Mismatch(f"{heads} heads do not divide among {key_heads} key heads")
-        along = sides.along(stack)
-        shape = (len(along), heads, *map(max, zip(*along, strict=True)))
-        for call in own:
-            _check_tokens(call, shape, own=stack != "cross")
+    return kept
 
 
-def _check_tokens(call: AttentionCall, shape: tuple[int, ...], *, own: bool) -> None:
-    """Hold a call's attention against the ``shape`` it should have; ``own``: queries attend to
-    tokens of their own sequence."""
-    examples, heads, queries, keys = shape
-    sides = (call.query.shape[2], call.query.shape[2] if own else call.key.shape[2])
-    if call.attention is None or call.attention.shape[2:] != sides:
-        raise Mismatch(f"{call.name} attends to other tokens than the example's own")
-    if tuple(call.attention.shape) != shape:
-        found = " x ".join(map(str, call.attention.shape))
-        raise Mismatch(
-            f"{call.name} works on {found} (examples, heads, query and key tokens) where"
-            f" {examples} x {heads} x {queries} x {keys} were given: its layers have tokens of"
-            " their own"
-        )
+def _map_shape(call: AttentionCall) -> tuple[int, ...]:
+    """Examples, query tokens and key tokens of its attention; nothing where it has none."""
+    attention = call.attention
+    return () if attention is None else (attention.shape[0], *attention.shape[2:])
+
+
+def _explain_tokens(call: AttentionCall, shape: tuple[int, ...]) -> str:
+    found, wanted = (" x ".join(map(str, sides)) for sides in (_map_shape(call), shape))
+    return (
+        f"{call.name} attends to other tokens than the example's own: its attention is of {found} "
+        f"(examples, query and key tokens) where {wanted} were given"
+    )
+
+
+class Placed(NamedTuple):
+    """A call, and where it belongs."""
+
+    call: AttentionCall
+    site: Site
+
+
+def place_calls(
+    calls: Sequence[AttentionCall], names: Sequence[StackName], kept: Sequence[bool]
+) -> list[Placed]:
+    """Number layers over all calls of a stack; gives the calls that are kept, numbered anew."""
+    layers: dict[int, int] = {}
+    for stack in dict.fromkeys(names):
+        places = [i for i, name in enumerate(names) if name == stack]
+        layers |= zip(places, number_layers([calls[i] for i in places]), strict=True)
+    places = [i for i, keep in enumerate(kept) if keep]
+    return [
+        Placed(replace(calls[i], index=n), Site(names[i], layers[i], calls[i].name))
+        for n, i in enumerate(places)
+    ]
 
 
 def describe_stacks(
-    calls: Sequence[AttentionCall],
-    names: Sequence[StackName],
-    sides: Sides,
-    longest: Sides,
-    *,
-    tells_window: bool,
+    placed: Sequence[Placed], sides: Sides, longest: Sides, *, tells_window: bool
 ) -> tuple[tuple[Site, ...], tuple[Stack, ...]]:
     """Where each call belongs, and what the stacks are like.
 
     Args:
-        calls: those of a forward pass over a batch whose first example has no padding.
-        names: their stacks.
+        placed: calls of a forward pass over a batch whose first example has no padding.
         sides: tokens of the batch.
         longest: tokens of all examples that the stacks have to hold for.
         tells_window: as :func:`qkvault_extractor.recipes.find_recipe` takes it.
     """
-    sites: dict[int, Site] = {}
     stacks = []
-    for stack in (name for name in STACKS if name in names):
-        own = [call for call, name in zip(calls, names, strict=True) if name == stack]
-        layers = number_layers(own)
-        recipes: list[Recipe] = []
-        for call, layer in zip(own, layers, strict=True):
-            tokens = sides.along(stack)[0][0]
-            most = max(queries for queries, _ in longest.along(stack))
-            recipes.append(
-                find_cross_recipe(call)
-                if stack == "cross"
-                else find_recipe(call, tokens, most, tells_window=tells_window)
-            )
-            sites[call.index] = Site(stack, layer, call.name)
-        stacks.append(_make_stack(stack, own, layers, tuple(recipes)))
-    return tuple(sites[call.index] for call in calls), tuple(stacks)
+    for stack in STACKS:
+        own = [one for one in placed if one.site.stack == stack]
+        if not own:
+            continue
+        tokens = sides.along(stack)[0][0]
+        most = max(queries for queries, _ in longest.along(stack))
+        recipes = tuple(
+            find_cross_recipe(one.call)
+            if stack == "cross"
+            else find_recipe(one.call, tokens, most, tells_window=tells_window)
+            for one in own
+        )
+        layers = tuple(one.site.layer for one in own)
+        stacks.append(_make_stack(stack, [one.call for one in own], layers, recipes))
+    return tuple(one.site for one in placed), tuple(stacks)
 
 
 def _make_stack(

@@ -11,7 +11,7 @@ what ends elsewhere, as the softmax of a router does, was no attention. No model
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -42,6 +42,7 @@ class Tap(Collector):
         model: a transformers model in evaluation mode.
         on_call: called in the order of computation, inside the forward pass.
         implementation: which of the model's own implementations runs; None for the one it has.
+        left_out: as for :class:`~qkvault_extractor.capture.Collector`.
         describe: give masks, and what else is added to the scores, with each call.
     """
 
@@ -51,9 +52,10 @@ class Tap(Collector):
         on_call: Callable[[AttentionCall], None],
         implementation: str | None = "eager",
         *,
+        left_out: Collection[int] = (),
         describe: bool = False,
     ) -> None:
-        super().__init__(model, on_call)
+        super().__init__(model, on_call, left_out=left_out)
         self._implementation = implementation
         self._describe = describe
         self._batch = 1

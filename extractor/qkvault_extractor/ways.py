@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final, Literal
 
 from qkvault_extractor.capture import Attend, AttentionCall, Collector
@@ -32,6 +32,7 @@ def collect(
     on_call: Callable[[AttentionCall], None],
     attend: Attend | None = None,
     *,
+    left_out: Collection[int] = (),
     describe: bool = False,
 ) -> Collector:
     """Make a collector of a model's attention calls.
@@ -41,11 +42,13 @@ def collect(
         way: how to capture.
         on_call: called with each call.
         attend: computes attention in place of the model; by the interface only.
+        left_out: places of the calls that are not to be handed on.
         describe: give masks, and what else is added to the scores, with each call.
     """
     if way == "interface":
-        return Collector(model, on_call, attend)
+        return Collector(model, on_call, attend, left_out)
     from qkvault_extractor.tap import Tap
 
     assert attend is None, "only the interface lets another function compute attention"
-    return Tap(model, on_call, "eager" if way == "operations" else None, describe=describe)
+    implementation = "eager" if way == "operations" else None
+    return Tap(model, on_call, implementation, left_out=left_out, describe=describe)

@@ -179,7 +179,13 @@ ENCODERS: Final = (
     text(
         "MobileBERT",
         "MobileBert",
-        {**ENCODER, "embedding_size": 16, "intra_bottleneck_size": 32, "true_hidden_size": 32},
+        {
+            **ENCODER,
+            "embedding_size": 16,
+            "intra_bottleneck_size": 32,
+            "true_hidden_size": 32,
+            "normalization_type": "layer_norm",
+        },
     ),
     text("I-BERT", "IBert", ENCODER),
     text(
@@ -194,6 +200,7 @@ ENCODERS: Final = (
     text("EuroBERT", "EuroBert", DECODER),
     text("NomicBERT", "NomicBert", ENCODER),
     text("BigBird, full attention", "BigBird", {**ENCODER, "attention_type": "original_full"}),
+    text("CANINE (character layers)", "Canine", ENCODER),
     text("XLM", "XLM", _XLM),
     text("FlauBERT", "Flaubert", _XLM),
 )
@@ -299,7 +306,6 @@ DECODERS: Final = (
     text("GLM", "Glm", DECODER),
     text("Helium", "Helium", DECODER),
     text("SmolLM 3", "SmolLM3", DECODER),
-    text("DiffLlama (differential)", "DiffLlama", DECODER),
     text(
         "gpt-oss (sinks, windows)",
         "GptOss",
@@ -404,10 +410,10 @@ REFUSED: Final = (
         {**ENCODER, "num_landmarks": 4, "segment_means_seq_len": 40},
         refused=True,
     ),
+    text("DiffLlama (differential)", "DiffLlama", DECODER, refused=True),
     text("YOSO", "Yoso", ENCODER, refused=True),
     text("FNet", "FNet", ENCODER, refused=True),
     text("SqueezeBERT", "SqueezeBert", {**ENCODER, "embedding_size": 32}, refused=True),
-    text("CANINE", "Canine", ENCODER, refused=True),
     text("Mamba", "Mamba", {"hidden_size": 32, "num_hidden_layers": 3}, refused=True, quick=True),
     text(
         "RWKV",
@@ -422,4 +428,7 @@ REFUSED: Final = (
     ),
 )
 
-ARCHITECTURES: Final = (*ENCODERS, *DECODERS, *REFUSED)
+GROUPS: Final = {"Encoders": ENCODERS, "Decoders": DECODERS, "": REFUSED}
+"""Headings of the table, and their rows; a refused row is listed apart from them."""
+
+ARCHITECTURES: Final = tuple(row for rows in GROUPS.values() for row in rows)

@@ -119,7 +119,7 @@ def test_what_no_rule_states_is_unknown() -> None:
     assert find_recipe(make_call(bent), TOKENS, TOKENS).unknown
 
     noise = torch.rand(1, 2, TOKENS, TOKENS, generator=torch.Generator().manual_seed(3))
-    assert "relative position" in str(
+    assert "more than relative position" in str(
         find_recipe(make_call(None, position_bias=noise), TOKENS, TOKENS).unknown
     )
 

@@ -1,0 +1,112 @@
+"""A forward pass captured by the first way that proves to be the model's own attention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qkvault import STACKS, InputError
+from qkvault_extractor.model import SUPPORTED, LoadedModel
+from qkvault_extractor.native import (
+    UNSEEN,
+    Mismatch,
+    compare_attention,
+    compare_kernel,
+    compare_output,
+    differs,
+    reported,
+    run_eager,
+)
+from qkvault_extractor.stacks import Placed, Sides, find_kept, name_stacks, place_calls
+from qkvault_extractor.ways import WAYS, Way, collect
+
+if TYPE_CHECKING:
+    from qkvault import Record
+    from qkvault_extractor.capture import AttentionCall
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A forward pass whose attention is known to be the model's own.
+
+    Attributes:
+        way: how it was captured.
+        placed: the calls kept, numbered anew, with stack and layer.
+        left_out: place among all calls, and module, of the others.
+        output: the model's.
+        difference: largest difference of attention found in the comparison.
+    """
+
+    way: Way
+    placed: list[Placed]
+    left_out: tuple[tuple[int, str], ...]
+    output: object
+    difference: float
+
+    @property
+    def calls(self) -> list[AttentionCall]:
+        """The calls kept."""
+        return [placed.call for placed in self.placed]
+
+
+def capture(loaded: LoadedModel, batch: list[Record]) -> Captured:
+    """Capture a forward pass by the first way that proves exact.
+
+    Raises:
+        InputError: none does; tells why of each that saw attention.
+    """
+    eager = _run(loaded, lambda: run_eager(loaded, batch))
+    reasons: list[str] = []
+    for way in WAYS:
+        try:
+            return _capture_by(way, loaded, batch, eager)
+        except Mismatch as mismatch:
+            if str(mismatch) not in reasons:
+                reasons.append(str(mismatch))
+    seen = [reason for reason in reasons if reason != UNSEEN]
+    if not seen and not any(reported(eager, stack) for stack in (None, *STACKS)):
+        seen = ["it computes no attention that transformers reports or that could be followed"]
+    kind = loaded.model.config.model_type
+    raise InputError(
+        f"model {loaded.name} (type {kind}) cannot be captured: {'; '.join(seen or reasons)}; "
+        f"supported: {SUPPORTED}"
+    )
+
+
+def _capture_by(way: Way, loaded: LoadedModel, batch: list[Record], eager: object) -> Captured:
+    sides, lengths = Sides.of(batch), [record.lengths[-1] for record in batch]
+    calls: list[AttentionCall] = []
+    with collect(loaded.model, way, calls.append, describe=True) as collector:
+        output = _run(loaded, lambda: loaded.forward(batch))
+    names = name_stacks(calls, sides)
+    kept = find_kept(calls, names, sides)
+    if way == "interface":
+        difference = compare_attention(calls, names, eager, sides)
+        compare_output(output, eager, lengths, "its output changes when it is captured")
+    else:
+        # What was followed is held against the eager pass where that is what the model runs by
+        # default, and else against what torch's fused function gave.
+        usual = loaded.forward(batch)
+        compare_output(output, usual, lengths, "its eager attention is not what it runs by default")
+        if differs(eager, usual, lengths):
+            difference = compare_kernel(calls, collector.kernel_outputs)
+        else:
+            difference = compare_attention(calls, names, eager, sides)
+    placed = place_calls(calls, names, kept)
+    left_out = tuple((i, calls[i].name) for i, keep in enumerate(kept) if not keep)
+    return Captured(way, placed, left_out, output, difference)
+
+
+def _run(loaded: LoadedModel, forward: Callable[[], Any]) -> Any:
+    try:
+        return forward()
+    except InputError:
+        raise
+    except Exception as error:  # the model's own code; whatever it raises names the reason
+        reason = str(error).strip().splitlines()
+        kind = loaded.model.config.model_type
+        raise InputError(
+            f"model {loaded.name} (type {kind}) cannot be captured: it does not run on this input "
+            f"alone ({reason[0] if reason else error!r}); supported: {SUPPORTED}"
+        ) from error
