@@ -23,7 +23,7 @@ trap cleanup EXIT
 umask 077
 head -c 1024 /dev/urandom >"$work/munge.key"
 munged --foreground --force --socket "$work/munge.sock" --key-file "$work/munge.key" \
-    --pid-file "$work/munged.pid" --log-file "$work/munged.log" --seed-file "$work/seed" &
+    --pid-file "$work/munged.pid" --log-file "$work/munged.log" --seed-file "$work/seed" >"$work/munged.out" 2>&1 &
 pids+=("$!")
 
 cores=$(getconf _NPROCESSORS_ONLN)
@@ -96,6 +96,6 @@ for _ in $(seq 600); do
     sleep 1
 done
 echo "--- logs"
-tail -n 3 ./*.log
+tail -n 3 ./qkvault*.log
 qkvault status "$vault"
 qkvault verify "$vault"
