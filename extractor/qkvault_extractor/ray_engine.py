@@ -38,6 +38,7 @@ STOP_S: Final = 10.0
 """Seconds that actors get to drop their units when a run is stopped."""
 
 _TICK_S: Final = 0.2
+_PING_S: Final = 1.0
 
 
 @dataclass
@@ -53,6 +54,8 @@ class _Call:
 class _Actor:
     handle: Any
     live: bool = False
+    gone: bool = False
+    ping_at: float = 0.0
     running: dict[Any, _Call] = field(default_factory=dict)
 
 
@@ -103,6 +106,7 @@ class RayExecutor(Executor):
         self._pings: dict[Any, _Actor] = {}
         self._waiting: deque[_Call] = deque()
         self._submitted: queue.SimpleQueue[_Call] = queue.SimpleQueue()
+        self._last_error = ""
         self._closing = threading.Event()
         self._cancelling = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="qkvault-ray")
@@ -139,16 +143,17 @@ class RayExecutor(Executor):
     def _run(self) -> None:
         """Give calls to actors and take results back, until closed and done."""
         alive_at = time.monotonic()
-        for actor in self._actors:
-            self._ping(actor)
         while not (self._closing.is_set() and self._is_idle()):
             self._waiting.extend(_drain(self._submitted))
             if self._cancelling.is_set():
                 self._cancel_waiting()
             if any(actor.live for actor in self._actors):
                 alive_at = time.monotonic()
+            elif all(actor.gone for actor in self._actors):
+                self._give_up("no worker could be started")
             elif time.monotonic() - alive_at > self._patience_s:
-                self._give_up()
+                self._give_up(f"no worker has been alive for {self._patience_s:.0f} seconds")
+            self._ping_the_silent()
             self._hand_out()
             self._take_in()
 
@@ -194,19 +199,23 @@ class RayExecutor(Executor):
             else:
                 self._finish(running[reference], reference)
 
+    def _ping_the_silent(self) -> None:
+        now, asked = time.monotonic(), list(self._pings.values())
+        for actor in self._actors:
+            if not (actor.live or actor.gone or actor in asked) and now >= actor.ping_at:
+                self._pings[actor.handle.ping.options(max_task_retries=-1).remote()] = actor
+
     def _hear(self, reference: Any) -> None:
         """An actor answered, or died once more."""
         actor = self._pings.pop(reference)
         try:
             self._ray.get(reference)
             actor.live = True
-        except self._ray.exceptions.RayError:
-            self._ping(actor)
-
-    def _ping(self, actor: _Actor) -> None:
-        actor.live = False
-        if actor not in self._pings.values():
-            self._pings[actor.handle.ping.options(max_task_retries=-1).remote()] = actor
+        except self._ray.exceptions.RayError as error:
+            # With restarts without end, Ray calls dead only what cannot be started at all.
+            actor.gone = isinstance(error, self._ray.exceptions.ActorDiedError)
+            actor.ping_at = time.monotonic() + _PING_S
+            self._last_error = _last_line(error)
 
     def _finish(self, actor: _Actor, reference: Any) -> None:
         call = actor.running.pop(reference)
@@ -216,7 +225,7 @@ class RayExecutor(Executor):
         except errors.RayTaskError as error:  # the call itself failed
             call.future.set_exception(error.cause)
         except errors.RayError as error:  # its worker is gone, or cannot be reached
-            self._ping(actor)
+            actor.live = False
             self._requeue(call, error)
 
     def _requeue(self, call: _Call, error: Exception) -> None:
@@ -224,24 +233,22 @@ class RayExecutor(Executor):
         if call.lost < self._tries:
             self._waiting.appendleft(call)
             return
-        reason = str(error).strip().splitlines()
         call.future.set_exception(
             ResourceError(
                 f"{call.lost} workers died one after another at the same work, perhaps of want of "
-                f"memory; Ray says: {reason[0] if reason else type(error).__name__}"
+                f"memory; Ray says: {_last_line(error)}"
             )
         )
 
-    def _give_up(self) -> None:
+    def _give_up(self, reason: str) -> None:
+        told = f"; Ray says: {self._last_error}" if self._last_error else ""
+        message = (
+            f"{reason}: does the Ray cluster have the processors and GPUs that were asked for, and "
+            f"is qkvault installed on it? Run again to go on{told}"
+        )
         for call in [*self._waiting, *(c for a in self._actors for c in a.running.values())]:
             if not call.future.cancelled():
-                call.future.set_exception(
-                    ResourceError(
-                        f"no worker of the Ray cluster has been alive for {self._patience_s:.0f} "
-                        "seconds; does it have the processors and GPUs that were asked for? "
-                        "Run again to go on"
-                    )
-                )
+                call.future.set_exception(ResourceError(message))
         self._waiting.clear()
         for actor in self._actors:
             actor.running.clear()
@@ -265,6 +272,12 @@ class _Host:
         from qkvault_extractor.jobs import stop
 
         stop()
+
+
+def _last_line(error: BaseException) -> str:
+    """The line of an error that says what it is; Ray puts its traceback before."""
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip()[:200] if lines else type(error).__name__
 
 
 def _drain(source: queue.SimpleQueue[_Call]) -> list[_Call]:

@@ -59,6 +59,9 @@ class Actor:
 
     def _start(self, name: str, args: Any) -> Future[Any]:
         future: Future[Any] = Future()
+        if self._ray.unstartable:
+            future.set_exception(ActorDiedError("traceback\nNo module named 'qkvault'"))
+            return future
         if name != "ping":  # pings are tried for ever
             if not self.alive.is_set():
                 future.set_exception(ActorDiedError("the actor is dead"))
@@ -84,8 +87,11 @@ class FakeRay:
     def __init__(self, gpus: int = 0) -> None:
         self.actors: list[Actor] = []
         self.options: list[dict[str, Any]] = []
-        self.exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
+        self.exceptions = SimpleNamespace(
+            RayError=RayError, RayTaskError=RayTaskError, ActorDiedError=ActorDiedError
+        )
         self._gpus = gpus
+        self.unstartable = False
         self.closed = False
 
     def cluster_resources(self) -> dict[str, float]:

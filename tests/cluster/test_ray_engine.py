@@ -98,7 +98,7 @@ def test_what_kills_every_worker_is_an_error(make: Make, ray: FakeRay) -> None:
         until(lambda count=count: gate.calls == count)
         ray.actors[0].die()
         ray.actors[0].alive.set()
-    with pytest.raises(ResourceError, match="3 workers died .* its process was killed"):
+    with pytest.raises(ResourceError, match="3 workers died .*process was killed"):
         future.result(10)
     assert executor.submit(pow, 2, 2).result(10) == 4, "others go on"
 
@@ -109,9 +109,16 @@ def test_no_live_worker_for_long_is_an_error(make: Make, ray: FakeRay) -> None:
     until(lambda: gate.calls == 1)
     for actor in ray.actors:
         actor.die()
-    with pytest.raises(ResourceError, match="no worker of the Ray cluster"):
+    with pytest.raises(ResourceError, match="no worker has been alive for 0 seconds"):
         future.result(10)
     gate.open.set()
+
+
+def test_workers_that_cannot_be_started_are_told_at_once(make: Make, ray: FakeRay) -> None:
+    ray.unstartable = True
+    executor = make(2)
+    with pytest.raises(ResourceError, match="could be started.*No module named 'qkvault'"):
+        executor.submit(pow, 2, 2).result(10)
 
 
 def test_an_actor_gets_no_more_than_its_slots(make: Make) -> None:
