@@ -11,14 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import qkvault
-from qkvault import Mask, Recipe, Record, Stack, VaultSpec
+from qkvault import Lengths, Mask, Recipe, Record, Stack, Target, VaultSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,7 +61,8 @@ BASE = VaultSpec(
     identity={"model": "made", "options": {"max_length": 128}},
     provenance={"made_by": "scripts/make_golden.py"},
 )
-VAULTS: dict[str, tuple[VaultSpec, tuple[int, ...], bool]] = {
+CROSS = replace(GROUPED, name="cross", causal=False, value_dim=2, recipe=())
+VAULTS: dict[str, tuple[VaultSpec, tuple[int | tuple[int, int], ...], bool]] = {
     "pair-uint16": (replace(BASE, metrics=("entropy", "first")), (5, 7, 12), True),
     "gqa-uint8": (
         replace(BASE, stacks=(GROUPED,), precision="uint8", logits=0, label_names=()),
@@ -98,6 +99,18 @@ VAULTS: dict[str, tuple[VaultSpec, tuple[int, ...], bool]] = {
         (9, 4, 70),
         True,
     ),
+    "encoder-decoder": (
+        replace(
+            BASE,
+            stacks=(ENCODER, GROUPED, CROSS),
+            logits=0,
+            label_names=(),
+            metrics=("entropy", "self"),
+            target=True,
+        ),
+        ((9, 5), (4, 12), (70, 3), (8, 66)),
+        True,
+    ),
 }
 
 
@@ -117,12 +130,14 @@ def write(name: str, path: Path) -> Path:
     """Write one of :data:`VAULTS`."""
     spec, lengths, compress = VAULTS[name]
     records = [make_record(index, length) for index, length in enumerate(lengths)]
+    columns = ("examples", "lengths", "target_lengths")
     rejects = [{"number": 9, "reason": "empty text"}] if name == "pair-uint16" else []
     with qkvault.create(path, spec, records, rejects=rejects, compress=compress) as writer:
         for unit in writer.pending():
             buffer = writer.begin(unit)
-            for row, (example, length) in enumerate(zip(unit.examples, unit.lengths, strict=True)):
-                fill_row(buffer.arrays, row, int(example), int(length), spec)
+            lines = zip(*(getattr(unit, name).tolist() for name in columns), strict=True)
+            for row, (example, *tokens) in enumerate(lines):
+                fill_row(buffer.arrays, row, example, Lengths(*tokens), spec)
             writer.commit(buffer)
         writer.finish()
     return path
@@ -136,24 +151,31 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
         spec = vault.spec
         kept: set[str] = {*spec.arrays, "attention", "thumbnail"}
         for e in vault:
-            for name in sorted(kept):
-                values.setdefault(name, []).append(getattr(e, name)[:, :])
+            for stack in e.stacks:
+                prefix, view = f"{stack} " * spec.target, e.stack(stack)
+                for name in sorted(kept):
+                    values.setdefault(prefix + name, []).append(getattr(view, name)[:, :])
+                for name in spec.metrics:
+                    found = view.metrics[name]
+                    values.setdefault(f"{prefix}metric {name}", []).append(found)
             for name in ("token_ids", "segments", "special", "offsets", "words"):
                 values.setdefault(name, []).append(getattr(e, name))
             if e.logits is not None:
                 values.setdefault("logits", []).append(e.logits)
-            for name in spec.metrics:
-                values.setdefault(f"metric {name}", []).append(e.metrics[name])
             texts = {"id": e.id, "text": e.text, "tokens": e.tokens, "columns": e.columns}
-            documents.append({**texts, "label": e.label, "prediction": e.prediction})
+            more = {} if e.target is None else {"target": asdict(e.target)}
+            documents.append({**texts, "label": e.label, "prediction": e.prediction, **more})
     text = json.dumps(documents, sort_keys=True)
     flat = {name: np.concatenate([v.ravel() for v in parts]) for name, parts in values.items()}
     return {**flat, "documents": np.array(text)}
 
 
-def make_record(index: int, length: int) -> Record:
-    """A pair of texts with marks that a careless reader would spoil."""
+def make_record(index: int, lengths: int | tuple[int, int]) -> Record:
+    """A pair of texts with marks that a careless reader would spoil, and a target if asked for."""
+    if isinstance(lengths, tuple):
+        return replace(make_record(index, lengths[0]), target=make_target(lengths[1]))
     words = ("café", "naïve", "日本", "<b>", "\u202eabc", "it's")
+    length = lengths
     inner = [words[(index + i) % len(words)] for i in range(length - 2)]
     ends = [sum(len(word) + 1 for word in inner[: i + 1]) - 1 for i in range(len(inner))]
     return Record(
@@ -170,32 +192,56 @@ def make_record(index: int, length: int) -> Record:
     )
 
 
+def make_target(length: int) -> Target:
+    """What a decoder reads: a token that starts it, and words."""
+    words = ["ß", "日本", "</s>", "x"] * length
+    spelled = words[: length - 1]
+    ends = [sum(len(word) + 1 for word in spelled[: i + 1]) - 1 for i in range(len(spelled))]
+    return Target(
+        text=" ".join(spelled),
+        tokens=("<s>", *spelled),
+        token_ids=(0, *range(5, length + 4)),
+        special=(1, *(0 for _ in spelled)),
+        offsets=((0, 0), *((e - len(w), e) for w, e in zip(spelled, ends, strict=True))),
+        words=(-1, *range(len(spelled))),
+    )
+
+
 def fill_row(
-    arrays: Mapping[str, NDArray[Any]], row: int, example: int, n: int, spec: VaultSpec
+    arrays: Mapping[str, NDArray[Any]], row: int, example: int, lengths: Lengths, spec: VaultSpec
 ) -> None:
     """Fill one row of a unit with waves, and the attention that follows from them."""
-    stack = spec.stacks[0]
+    for number, stack in enumerate(spec.stacks):
+        made = make_arrays(stack, example + 10 * number, lengths.sides(spec, stack.name), spec)
+        for name, values in made.items():
+            if f"{stack.name}/{name}" in arrays:
+                target = arrays[f"{stack.name}/{name}"]
+                target[(row, *(slice(size) for size in values.shape))] = values
+    if spec.logits:
+        arrays["logits"][row] = wave((spec.logits,), example + 0.4)
+
+
+def make_arrays(
+    stack: Stack, phase: int, sides: tuple[int, int], spec: VaultSpec
+) -> dict[str, NDArray[Any]]:
+    """What one example's arrays of a stack hold, as stored."""
+    layers, (queries, keys) = len(stack.layers), sides
     made = {
-        "query": wave((len(stack.layers), stack.heads, n, stack.head_dim), example + 0.1),
-        "key": wave((len(stack.layers), stack.key_heads, n, stack.head_dim), example + 0.2),
-        "value": wave((len(stack.layers), stack.key_heads, n, stack.value_dim), example + 0.3),
+        "query": wave((layers, stack.heads, queries, stack.head_dim), phase + 0.1),
+        "key": wave((layers, stack.key_heads, keys, stack.head_dim), phase + 0.2),
+        "value": wave((layers, stack.key_heads, keys, stack.value_dim), phase + 0.3),
     }
     attention = softmax(made["query"], made["key"], stack)
-    thumbnail = qkvault.make_thumbnail(attention)
-    side = thumbnail.shape[-1]
-    for path, target in arrays.items():
-        name = path.rpartition("/")[2]
-        if name == "attention":
-            target[row, :, :, :n, :n] = qkvault.encode_attention(attention, spec.precision)
-        elif name == "thumbnail":
-            target[row, :, :, :side, :side] = thumbnail
-        elif name == "logits":
-            target[row] = wave((spec.logits,), example + 0.4)
-        elif name == "metrics":
-            target[row] = wave((len(stack.layers), stack.heads, len(spec.metrics)), example + 0.5)
-        else:
-            precision = qkvault.vector_precision(name, spec.precision, spec.vectors)
-            target[row, :, :, :n] = qkvault.encode_vectors(made[name], precision)
+    metrics = wave((layers, stack.heads, len(spec.metrics)), phase + 0.5)
+    if stack.name == "cross":
+        metrics[..., [name == "self" for name in spec.metrics]] = np.nan
+    kept = {name: qkvault.vector_precision(name, spec.precision, spec.vectors) for name in made}
+    return {
+        "attention": qkvault.encode_attention(attention, spec.precision),
+        "thumbnail": qkvault.make_thumbnail(attention),
+        "metrics": metrics,
+        **{name: qkvault.encode_vectors(made[name], kept[name]) for name in made},
+    }
 
 
 def wave(shape: tuple[int, ...], phase: float) -> NDArray[np.float32]:
