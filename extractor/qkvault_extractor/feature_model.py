@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from qkvault import InputError
+from qkvault_extractor.feeding import FEATURE_INPUTS
 from qkvault_extractor.machine import resolve_device
 from qkvault_extractor.model import (
     LoadedModel,
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
     from qkvault_extractor.feeding import Feed
-
-INPUTS: Final = ("pixel_values", "input_features", "input_values")
-"""Arguments of transformers' models that are features, not token ids."""
 
 IMAGE_HEADS: Final = ("ForImageClassification", "ForImageClassificationWithTeacher")
 AUDIO_HEADS: Final = ("ForAudioClassification", "ForSequenceClassification")
@@ -121,11 +119,12 @@ def _part_with_features(network: PreTrainedModel, name: str) -> PreTrainedModel:
     heads = (*IMAGE_HEADS, *AUDIO_HEADS)
     if network.config.is_encoder_decoder and not type(network).__name__.endswith(heads):
         part = network.get_encoder()
-    elif network.main_input_name not in INPUTS:
+    elif network.main_input_name not in FEATURE_INPUTS:
         part = getattr(network, "vision_model", network)
-    if getattr(part, "main_input_name", "") in INPUTS:
+    if getattr(part, "main_input_name", "") in FEATURE_INPUTS:
         return part  # type: ignore[no-any-return]
     raise InputError(
         f"model {name} (type {network.config.model_type}) takes {network.main_input_name}, not "
-        f"features ({', '.join(INPUTS)}); give the part of it that does, or use extract for texts"
+        f"features ({', '.join(FEATURE_INPUTS)}); give the part of it that does, or use extract "
+        "for texts"
     )

@@ -12,16 +12,37 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
-from qkvault import Target
+from qkvault import InputError, Target
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
     from torch import Tensor
+    from transformers import PreTrainedConfig
 
     from qkvault import Record
 
+FEATURE_INPUTS: Final = ("pixel_values", "input_features", "input_values")
+"""Arguments of transformers' models that are features, not token ids."""
+
 SHORTEST_PROBE: Final = 8
+
+
+def refuse_features(model: str, config: PreTrainedConfig) -> None:
+    """Refuse to feed texts to a model that takes features.
+
+    Raises:
+        InputError: it does; says what to do with it.
+    """
+    from transformers import MODEL_MAPPING
+
+    bare = MODEL_MAPPING.get(type(config), None)
+    takes = getattr(bare[0] if isinstance(bare, tuple) else bare, "main_input_name", None)
+    if takes in FEATURE_INPUTS:
+        raise InputError(
+            f"model {model} is of type {config.model_type}, which takes {takes}, not token ids; "
+            "give its features to extract_features"
+        )
 
 
 class Feed(Protocol):

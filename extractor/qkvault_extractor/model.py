@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from qkvault import InputError, ResourceError
-from qkvault_extractor.feeding import TargetFeed, TextFeed
+from qkvault_extractor.feeding import TargetFeed, TextFeed, refuse_features
 from qkvault_extractor.machine import find_dtype, quiet, resolve_device, share_cores
 from qkvault_extractor.word_tokenizer import load_words
 
@@ -76,11 +76,7 @@ def load_config(model: str) -> PreTrainedConfig:
         InputError: no such folder or name, no configuration, an unknown or unsupported model type.
     """
     config = read_config(model)
-    if config.is_encoder_decoder and getattr(config, "num_mel_bins", None):
-        raise InputError(
-            f"model {model} is of type {config.model_type}, whose encoder hears sounds; give its "
-            "features to extract_features"
-        )
+    refuse_features(model, config)
     return config
 
 

@@ -25,7 +25,14 @@ from extractor.feature_models import (
 )
 from extractor.models import tiny_bert
 from qkvault import InputError, PlanMismatch
-from qkvault_extractor import FeatureOptions, Features, extract_features, repair
+from qkvault_extractor import (
+    ExtractOptions,
+    FeatureOptions,
+    Features,
+    extract,
+    extract_features,
+    repair,
+)
 from qkvault_extractor.machine import quiet
 
 if TYPE_CHECKING:
@@ -212,6 +219,18 @@ def test_repair_says_what_it_lacks(tmp_path: Path) -> None:
     next((tmp_path / "v").glob("b*/encoder/query/c.*")).unlink()
     with pytest.raises(InputError, match="units to run whose examples are features"):
         repair(tmp_path / "v")
+
+
+@pytest.mark.parametrize("family", ["vit", "whisper", "wav2vec2"])
+def test_models_of_features_are_told_where_they_belong(family: str, tmp_path: Path) -> None:
+    prefix, settings, _, _ = FAMILIES[family]
+    make_model(prefix, settings).save_pretrained(tmp_path / "model")
+    (tmp_path / "texts.txt").write_text("a text\n", encoding="utf-8")
+    options = ExtractOptions(
+        str(tmp_path / "model"), (str(tmp_path / "texts.txt"),), tmp_path / "v"
+    )
+    with pytest.raises(InputError, match="not token ids; give its features to extract_features"):
+        extract(options)
 
 
 def test_text_models_are_told_where_they_belong(tmp_path: Path) -> None:
