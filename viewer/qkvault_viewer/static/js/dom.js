@@ -37,13 +37,25 @@ export function byId(id) {
  * @returns {CanvasRenderingContext2D} cleared
  */
 export function sizeCanvas(canvas, width, height, finest = 3) {
-  const density = Math.min(devicePixelRatio || 1, finest);
+  const context = scaleCanvas(canvas, width, height, Math.min(devicePixelRatio || 1, finest));
+  canvas.style.width = `${width}px`;
+  canvas.style.height = `${height}px`;
+  return context;
+}
+
+/**
+ * Size a canvas for a density of its own: for pictures that are taken away.
+ * @param {HTMLCanvasElement} canvas
+ * @param {number} width CSS pixels
+ * @param {number} height
+ * @param {number} density pixels per CSS pixel
+ * @returns {CanvasRenderingContext2D} cleared
+ */
+export function scaleCanvas(canvas, width, height, density) {
   const wide = Math.max(1, Math.round(width * density));
   const high = Math.max(1, Math.round(height * density));
   if (canvas.width !== wide) canvas.width = wide;
   if (canvas.height !== high) canvas.height = high;
-  canvas.style.width = `${width}px`;
-  canvas.style.height = `${height}px`;
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   context.setTransform(density, 0, 0, density, 0, 0);
   context.clearRect(0, 0, width, height);

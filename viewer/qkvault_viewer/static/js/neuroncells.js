@@ -93,6 +93,25 @@ export function select({ query, key, dimensions, scaling, terms }, token) {
   return { token, products, scaled, capped, added, scores, computed, sink, weights: null };
 }
 
+/** @param {ArrayLike<number>} values per key; NaN where masked @param {readonly number[]} keys @returns {number} largest |value| */
+export function largestOf(values, keys) {
+  return keys.reduce((high, key) => Math.max(high, Math.abs(values[key]) || 0), 1e-6);
+}
+
+/**
+ * What full bars stand for: one scale for all parts of a score, so that they can be seen to add up; 1 for
+ * weights, or the strongest where all are small.
+ * @param {Selected} selected
+ * @param {Vectors["terms"]} terms
+ * @param {readonly number[]} keys shown
+ * @returns {{score: number, weight: number}}
+ */
+export function scalesOf({ scaled, capped, added, scores, weights }, terms, keys) {
+  const parts = [scaled, capped, added, scores].map((values) => largestOf(values, keys));
+  const strongest = weights ? largestOf(weights, keys) : 1;
+  return { score: Math.max(...parts, Math.abs(terms.sink?.value ?? 0)), weight: strongest > 0.25 ? 1 : strongest };
+}
+
 /**
  * Rows of signed values as a picture, one pixel per value.
  * @param {Float32Array} values (token, dimension), flat

@@ -2,9 +2,9 @@
 
 import { fontFor, PAD } from "./columns.js";
 import { contribute, importance, orderDimensions } from "./dimensions.js";
-import { el, isDark, sizeCanvas, themeColour } from "./dom.js";
+import { el, isDark, scaleCanvas, sizeCanvas, themeColour } from "./dom.js";
 import {
-  columnsOf, divide, drawCells, drawMasked, drawScore, drawWeight, frameCells, pictureOf, select,
+  columnsOf, divide, drawCells, drawMasked, drawScore, drawWeight, frameCells, largestOf, pictureOf, scalesOf, select,
 } from "./neuroncells.js";
 import { NeuronFoot } from "./neuronfoot.js";
 import { describeCell, titlesOf } from "./neuronwords.js";
@@ -162,9 +162,25 @@ export class NeuronColumns {
 
   draw() {
     if (!this.scene) return;
-    const { element, overlay } = this.columns;
-    const target = sizeCanvas(overlay, this.columns.body.clientWidth, element.clientHeight);
-    const { context, style, names } = this.scene;
+    const { element, overlay, body } = this.columns;
+    this.drawOn(sizeCanvas(overlay, body.clientWidth, element.clientHeight), this.scene);
+    if (this.selected?.weights) this.foot.drawSink(this.scene, this.selected);
+  }
+
+  /** What is in sight, and the sink's row under it. @param {number} density @returns {import("./taken.js").Picture[]} */
+  take(density) {
+    const { body, element } = this.columns;
+    const { foot, scene, selected } = this;
+    const height = Math.min(element.clientHeight, this.columns.contentHeight - element.scrollTop);
+    const [canvas, width] = [el("canvas"), body.clientWidth];
+    if (scene) this.drawOn(scaleCanvas(canvas, width, height, density), scene);
+    return [{ canvas, width, height }, ...(scene && selected?.weights ? foot.take(scene, selected, density) : [])];
+  }
+
+  /** @param {CanvasRenderingContext2D} target @param {Scene} scene */
+  drawOn(target, scene) {
+    const { element } = this.columns;
+    const { context, style, names } = scene;
     const { rowHeight, spans } = style;
     const first = Math.max(0, Math.floor((element.scrollTop - PAD) / rowHeight));
     const last = Math.ceil((element.scrollTop + element.clientHeight) / rowHeight);
@@ -184,9 +200,9 @@ export class NeuronColumns {
         drawCells(target, picture, columns[at], span, y(at), rowHeight);
       }
     }
-    if (this.selected) this.drawSelected(target, this.scene, first, Math.min(last, columns.length), y);
+    if (this.selected) this.drawSelected(target, scene, first, Math.min(last, columns.length), y);
     else this.drawHint(target, style, names);
-    if (this.pointedAt !== null) this.drawGuide(target, this.scene, this.pointedAt);
+    if (this.pointedAt !== null) this.drawGuide(target, scene, this.pointedAt);
   }
 
   /**
@@ -197,21 +213,16 @@ export class NeuronColumns {
    * @param {(at: number) => number} y
    */
   drawSelected(target, scene, first, last, y) {
-    const { context: { columns, rows }, vectors: { terms }, style, names } = scene;
+    const { context: { columns, rows }, style, names } = scene;
     const { token, scaled, capped, added, scores, weights } = /** @type {Selected} */ (this.selected);
     const { spans, rowHeight, inks } = style;
     const from = y(rows.indexOf(token));
-    const largest = (/** @type {ArrayLike<number>} */ values) => columns.reduce((high, key) => Math.max(high, Math.abs(values[key]) || 0), 1e-6);
     /** @type {[ColumnName, Float32Array][]} */
     const bars = [["score", scaled], ["capped", capped], ["bias", added], ["total", scores]];
-    // One scale for all, so that they can be seen to add up.
-    const mostScore = Math.max(...bars.map(([name, values]) => (spans[name] ? largest(values) : 0)), Math.abs(terms.sink?.value ?? 0));
-    const strongest = weights ? largest(weights) : 1;
-    const full = strongest > 0.25 ? 1 : strongest;
+    const { score: mostScore, weight: full } = scalesOf(/** @type {Selected} */ (this.selected), scene.vectors.terms, columns);
     const norms = this.contribution?.norms;
-    const mostNorm = norms ? largest(norms) : 1;
+    const mostNorm = norms ? largestOf(norms, columns) : 1;
     this.sayScale(weights ? full : 1);
-    if (weights) this.foot.drawSink(scene, /** @type {Selected} */ (this.selected), mostScore, full);
     if (spans.output && this.pictures.output) drawCells(target, this.pictures.output, 0, spans.output, from, rowHeight);
     const own = spans.query ?? spans.output;
     if (own) frameCells(target, own, from, rowHeight, inks.ink, 1.5);

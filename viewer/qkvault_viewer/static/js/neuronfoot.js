@@ -1,7 +1,7 @@
 /** Under the columns of the neuron view: the sink's own row, and whether all adds up. */
 
-import { el, sizeCanvas } from "./dom.js";
-import { drawScore, drawWeight } from "./neuroncells.js";
+import { el, scaleCanvas, sizeCanvas } from "./dom.js";
+import { drawScore, drawWeight, scalesOf } from "./neuroncells.js";
 import { describeSum } from "./neuronwords.js";
 
 /**
@@ -40,15 +40,24 @@ export class NeuronFoot {
     this.sum.dataset.sink = String(selected.sink);
   }
 
-  /**
-   * The sink as one more key: its score and its share, on the scales of the keys.
-   * @param {Scene} scene @param {Selected} selected
-   * @param {number} most largest |score| of the columns @param {number} full weight of a full bar
-   */
-  drawSink({ vectors: { terms }, style }, selected, most, full) {
-    if (this.sink.hidden || !terms.sink) return;
-    const target = sizeCanvas(this.canvas, this.sink.clientWidth, HEIGHT);
-    const { spans, inks, family, font } = style;
+  /** The sink as one more key, on the scales of the keys. @param {Scene} scene @param {Selected} selected */
+  drawSink(scene, selected) {
+    if (!this.sink.hidden) this.drawOn(sizeCanvas(this.canvas, this.sink.clientWidth, HEIGHT), scene, selected);
+  }
+
+  /** @param {Scene} scene @param {Selected} selected @param {number} density @returns {import("./taken.js").Picture[]} */
+  take(scene, selected, density) {
+    if (this.sink.hidden) return [];
+    const [canvas, width] = [el("canvas"), this.sink.clientWidth];
+    this.drawOn(scaleCanvas(canvas, width, HEIGHT, density), scene, selected);
+    return [{ canvas, width, height: HEIGHT }];
+  }
+
+  /** @param {CanvasRenderingContext2D} target @param {Scene} scene @param {Selected} selected */
+  drawOn(target, { context, vectors: { terms }, style }, selected) {
+    if (!terms.sink) return;
+    const { spans, inks, family, font, tokenWidth } = style;
+    const { score: most, weight: full } = scalesOf(selected, terms, context.columns);
     const row = { ...style, rowHeight: Math.min(style.rowHeight, HEIGHT) };
     const score = spans.total ?? spans.capped ?? spans.score;
     if (score) drawScore(target, row, score, terms.sink.value, most, HEIGHT / 2);
@@ -58,6 +67,6 @@ export class NeuronFoot {
     target.font = `italic ${font}px ${family}`;
     target.textAlign = "left";
     target.textBaseline = "middle";
-    target.fillText("sink", this.sink.clientWidth - style.tokenWidth + 9, HEIGHT / 2 + 0.5);
+    target.fillText("sink", this.sink.clientWidth - tokenWidth + 9, HEIGHT / 2 + 0.5);
   }
 }

@@ -9,7 +9,7 @@ import { plainText } from "./tokens.js";
  * @typedef {import("./context.js").Context} Context
  * @typedef {import("./svgfigure.js").Figure} Figure
  * @typedef {{names: string[], rows: (string | number)[][]}} Numbers
- * @typedef {{figure: (context: Context) => Figure, numbers: (context: Context) => Promise<Numbers>}} Source
+ * @typedef {{figure: (context: Context) => Figure | Promise<Figure>, numbers: (context: Context) => Promise<Numbers>}} Source
  * @typedef {{at: () => Context | null, sourceOf: (view: string) => Source | null, say: (text: string) => void}} Page
  */
 
@@ -199,7 +199,7 @@ export class TakeAway {
       const { names, rows } = await source.numbers(context);
       save(new Blob(["\ufeff", formatCsv(names, rows)], { type: "text/csv" }), `${name}.csv`);
     } else {
-      const figure = source.figure(context);
+      const figure = await source.figure(context);
       const caption = captionOf(context);
       const look = makeLook();
       const { svg, width, height } = formatSvg(figure, caption, look);

@@ -1,6 +1,6 @@
 /** What each view gives away: its figure, and the numbers it shows. */
 
-import { el, isDark } from "./dom.js";
+import { el, isDark, scaleCanvas } from "./dom.js";
 import { paintMatrix } from "./matrix.js";
 import { contrastFor, ramp, signedColour } from "./scale.js";
 import { isPlain } from "./reading.js";
@@ -50,22 +50,30 @@ function paintTile({ codes, offset, stride, colour }, rows, columns, contrast, l
   return canvas.toDataURL("image/png");
 }
 
+/** Pixels per CSS pixel of pictures that are taken away, whatever the screen has. */
+export const TAKEN_DENSITY = 2;
+
+/** @typedef {{canvas: HTMLCanvasElement, width: number, height: number}} Picture sizes in CSS pixels */
+
 /**
- * A canvas as it is, with the tokens in sight beside it.
- * @param {HTMLCanvasElement} canvas
+ * Pictures below each other, with the tokens in sight beside the first.
+ * @param {Picture[]} pictures drawn at {@link TAKEN_DENSITY}
  * @param {import("./columns.js").TokenColumns | null} columns
  * @param {Context} context
  * @param {HTMLElement | null} heading its titles, above
  * @returns {Figure}
  */
-export function rasterFigure(canvas, columns, context, heading) {
+export function rasterFigure(pictures, columns, context, heading) {
   const top = heading ? 22 : 0;
-  const [width, height] = [canvas.clientWidth, canvas.clientHeight];
+  const [{ width, height }] = pictures;
   const whole = el("canvas");
-  const density = canvas.width / Math.max(1, width);
-  whole.width = canvas.width;
-  whole.height = canvas.height + Math.round(top * density);
-  whole.getContext("2d")?.drawImage(canvas, 0, Math.round(top * density));
+  const all = pictures.reduce((sum, picture) => sum + picture.height, top);
+  const target = scaleCanvas(whole, width, all, TAKEN_DENSITY);
+  let from = top;
+  for (const picture of pictures) {
+    target.drawImage(picture.canvas, 0, from, picture.width, picture.height);
+    from += picture.height;
+  }
   /** @type {import("./svgfigure.js").FigureText[]} */
   const texts = [];
   for (const title of heading?.children ?? []) {
@@ -82,7 +90,7 @@ export function rasterFigure(canvas, columns, context, heading) {
     place(context.rows, true);
     place(context.columns, false);
   }
-  return { type: "raster", href: whole.toDataURL("image/png"), width, height: height + top, texts };
+  return { type: "raster", href: whole.toDataURL("image/png"), width, height: all, texts };
 }
 
 /**

@@ -1,9 +1,9 @@
 /** The model view: every head of every layer, small, in one grid; one of them enlarged. */
 
-import { breathe, el, isDark, sizeCanvas, themeColour } from "../dom.js";
+import { breathe, el, isDark, scaleCanvas, sizeCanvas, themeColour } from "../dom.js";
 import { Enlarged } from "../enlarged.js";
 import { binTokens, paintMatrix } from "../matrix.js";
-import { linesFigure, rasterFigure, thumbnailNumbers, weightNumbers } from "../taken.js";
+import { linesFigure, rasterFigure, TAKEN_DENSITY, thumbnailNumbers, weightNumbers } from "../taken.js";
 import { contrastFor, css, layerColour, ramp } from "../scale.js";
 import { thumbnailLines } from "../thumbnails.js";
 
@@ -84,7 +84,7 @@ export class ModelView {
     this.at = { depth: context.depth, head: context.head };
     this.place(context);
     this.drawMarks();
-    await this.draw(context, signal);
+    await this.draw(/** @type {CanvasRenderingContext2D} */ (this.context2d), devicePixelRatio || 1, context, signal);
     const box = this.cellBox(this.at);
     box.x += this.surface.offsetLeft - this.root.scrollLeft;
     box.y += this.surface.offsetTop - this.root.scrollTop;
@@ -116,13 +116,18 @@ export class ModelView {
     return { x: left + head * (cell + gap), y: top + depth * (high + gap), width: cell, height: high };
   }
 
-  /** Cell by cell, leaving the browser room to answer. @param {Context} context @param {AbortSignal} signal */
-  async draw(context, signal) {
-    const target = /** @type {CanvasRenderingContext2D} */ (this.context2d);
+  /**
+   * Cell by cell, leaving the browser room to answer.
+   * @param {CanvasRenderingContext2D} target
+   * @param {number} density its pixels per CSS pixel
+   * @param {Context} context @param {AbortSignal} [signal]
+   */
+  async draw(target, density, context, signal) {
     const { stack, rows, columns, queries, keys } = context;
     const [down, across] = this.sides;
     const bins = { rows: binTokens(rows, queries.length, down), columns: binTokens(columns, keys.length, across) };
-    const paint = drawnAs(context) === "lines" ? this.linePainter(bins) : this.matrixPainter(bins, contrastFor(keys.length));
+    const paint = drawnAs(context) === "lines" ? this.linePainter(bins, Math.min(2, density))
+      : this.matrixPainter(bins, contrastFor(keys.length), target, density);
     const background = themeColour("--cell");
     const codes = /** @type {Uint8Array} */ (this.codes);
     this.drawAxes(target, context);
@@ -137,7 +142,7 @@ export class ModelView {
         target.drawImage(paint(grid, colour, background), x, y, width, height);
         if (performance.now() - since > SLICE_MS) {
           await breathe();
-          signal.throwIfAborted();
+          signal?.throwIfAborted();
           since = performance.now();
         }
       }
@@ -147,15 +152,15 @@ export class ModelView {
   /**
    * @param {{rows: number[], columns: number[]}} bins
    * @param {number} contrast
+   * @param {CanvasRenderingContext2D} target @param {number} density
    * @returns {(grid: import("../lines.js").Grid, colour: import("../scale.js").Rgb, background: import("../scale.js").Rgb) => HTMLCanvasElement}
    */
-  matrixPainter({ rows, columns }, contrast) {
+  matrixPainter({ rows, columns }, contrast, target, density) {
     const tile = el("canvas");
     tile.width = columns.length;
     tile.height = rows.length;
     const context = /** @type {CanvasRenderingContext2D} */ (tile.getContext("2d"));
-    const target = /** @type {CanvasRenderingContext2D} */ (this.context2d);
-    const shrinks = /** @type {Grid} */ (this.grid).cell * (devicePixelRatio || 1) < columns.length;
+    const shrinks = /** @type {Grid} */ (this.grid).cell * density < columns.length;
     target.imageSmoothingEnabled = shrinks;
     target.imageSmoothingQuality = "high";
     return (grid, colour, background) => {
@@ -167,11 +172,11 @@ export class ModelView {
 
   /**
    * @param {{rows: number[], columns: number[]}} bins
+   * @param {number} density
    * @returns {(grid: import("../lines.js").Grid, colour: import("../scale.js").Rgb) => HTMLCanvasElement}
    */
-  linePainter(bins) {
+  linePainter(bins, density) {
     const { cell, high } = /** @type {Grid} */ (this.grid);
-    const density = Math.min(2, devicePixelRatio || 1);
     const [width, height] = [Math.round(cell * density), Math.round(high * density)];
     const tile = el("canvas");
     tile.width = width;
@@ -279,11 +284,14 @@ export class ModelView {
     this.enlarged.focus(focus, locked);
   }
 
-  /** The enlarged head, or all of them. @param {Context} context @returns {import("../svgfigure.js").Figure} */
-  figure(context) {
+  /** The enlarged head, or all of them. @param {Context} context @returns {Promise<import("../svgfigure.js").Figure>} */
+  async figure(context) {
     const { drawing } = this.enlarged.layer;
-    return context.state.enlarged && drawing ? linesFigure(context, drawing, [context.head])
-      : rasterFigure(this.canvas, null, context, null);
+    if (context.state.enlarged && drawing) return linesFigure(context, drawing, [context.head]);
+    const { width, height } = /** @type {{width: number, height: number}} */ (this.size);
+    const canvas = el("canvas");
+    await this.draw(scaleCanvas(canvas, width, height, TAKEN_DENSITY), TAKEN_DENSITY, context);
+    return rasterFigure([{ canvas, width, height }], null, context, null);
   }
 
   /** @param {Context} context */

@@ -5,7 +5,7 @@ import { el, themeColour } from "../dom.js";
 import { LineLayer } from "../linelayer.js";
 import { select } from "../neuroncells.js";
 import { NeuronColumns } from "../neuroncolumns.js";
-import { linesFigure, rasterFigure, weightNumbers } from "../taken.js";
+import { linesFigure, rasterFigure, TAKEN_DENSITY, weightNumbers } from "../taken.js";
 import { describeTerms, termsOf } from "../scoreterms.js";
 
 /**
@@ -171,7 +171,7 @@ export class NeuronView {
   figure(context) {
     const { drawing } = this.layer;
     return !context.state.expanded && drawing ? linesFigure(context, drawing, [context.head])
-      : rasterFigure(this.columns.overlay, this.columns, context, this.opened.heading);
+      : rasterFigure(this.opened.take(TAKEN_DENSITY), this.columns, context, this.opened.heading);
   }
 
   /** Of the query in the columns, all its numbers; else the weights. @param {Context} context @returns {Promise<import("../takeaway.js").Numbers>} */
