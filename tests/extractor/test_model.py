@@ -109,6 +109,27 @@ def test_damaged_weights(tmp_path: Path) -> None:
         load(path)
 
 
+class _Payload:
+    """Leaves a trace where it is unpickled without care."""
+
+    def __init__(self, trace: Path) -> None:
+        self._trace = trace
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self._trace,)
+
+
+def test_weights_that_are_code_are_never_unpickled(tmp_path: Path) -> None:
+    path, trace = tiny_bert(tmp_path / "model"), tmp_path / "trace"
+    (path / "model.safetensors").unlink()
+    torch.save({"embeddings.weight": _Payload(trace)}, path / "pytorch_model.bin")
+    with pytest.raises(InputError, match="its weights cannot be loaded"):
+        load(path)
+    assert not trace.exists()
+    torch.load(path / "pytorch_model.bin", weights_only=False)
+    assert trace.exists()  # so that the payload is one
+
+
 def test_weights_that_lack_a_part(tmp_path: Path) -> None:
     path = tiny_bert(tmp_path)  # saved without a head, announced as a classifier
     change_config(path, architectures=["BertForSequenceClassification"])
