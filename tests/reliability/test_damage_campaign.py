@@ -42,7 +42,7 @@ class Scene:
 WORLDS = (
     World(),
     World(precision="float32", compress=False, stacks=("decoder",), causal=True),
-    World(precision="uint8", stacks=("encoder", "cross"), lengths=(5, 9, 8, 12, 3)),
+    World(precision="uint8", stacks=("encoder", "decoder", "cross"), lengths=(5, 9, 8, 12, 3)),
     World(metrics=True, lengths=(5, 9, 8, 12, 3)),
     World(attention="derived", arrays=("query", "key"), metrics=True, lengths=(5, 9, 8, 70, 3)),
     World(precision="float16", arrays=("attention", "query"), lengths=(5, 9, 8, 12, 3, 16)),

@@ -39,6 +39,7 @@ WORLDS = (
         causal=True,
         lengths=(9, 5, 3, 8),
     ),
+    World(stacks=("encoder", "cross"), arrays=("attention", "query", "key"), lengths=(5, 9, 3)),
 )
 COUNT = 4
 ROUND_SECONDS = 5.0
@@ -245,7 +246,7 @@ def _fuzz_for(pristine: Path, work: Path, seconds: float, first: int) -> dict[st
     return {"words": dict(words), "failures": failures, "rounds": seed - first}
 
 
-@pytest.fixture(scope="module", params=WORLDS, ids=["stored", "derived"])
+@pytest.fixture(scope="module", params=WORLDS, ids=["stored", "derived", "two sequences"])
 def pristine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("vaults")
     with pytest.MonkeyPatch.context() as monkeypatch:
