@@ -27,7 +27,7 @@ AxisPart = tuple[int, slice | list[int], slice | list[int]]
 Places = tuple[slice | list[int], slice | list[int], slice | list[int]]
 Piece = tuple[int, Places, Places]
 
-_MIN_SHARED: Final = 256 << 10  # decoded bytes from which several threads are worth their start
+_MIN_SHARED: Final = 2 << 20  # decoded bytes from which several threads are worth their start
 _FLOAT32: Final = np.dtype(np.float32)
 _MAX_READ: Final = 8 << 20  # chunks that follow each other are read at once up to so many bytes
 
@@ -241,14 +241,14 @@ def _scatter(
     out[np.ix_(*every)] = piece
 
 
-def _fetch(shard: Shard, pieces: list[Piece]) -> Iterable[tuple[int, bytes]]:
+def _fetch(shard: Shard, pieces: list[Piece]) -> Iterable[tuple[int, bytes | memoryview]]:
     """Bytes of each piece's chunk, with its place; neighbours in the file are read at once."""
     if len(pieces) == 1:
         return [(0, shard.read(*shard.entry(pieces[0][0])))]
     return _fetch_runs(shard, [shard.entry(piece[0]) for piece in pieces])
 
 
-def _fetch_runs(shard: Shard, entries: list[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
+def _fetch_runs(shard: Shard, entries: list[tuple[int, int]]) -> Iterator[tuple[int, memoryview]]:
     order = sorted(range(len(entries)), key=entries.__getitem__)
     start = 0
     while start < len(order):
@@ -261,7 +261,7 @@ def _fetch_runs(shard: Shard, entries: list[tuple[int, int]]) -> Iterator[tuple[
                 break
             end += size
             stop += 1
-        data = shard.read(first, end - first)
+        data = memoryview(shard.read(first, end - first))
         for place in order[start:stop]:
             offset, size = entries[place]
             yield place, data[offset - first : offset - first + size]

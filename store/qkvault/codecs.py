@@ -31,7 +31,7 @@ _BLOSC_SIZES: Final = struct.Struct("<III")  # of the data, of a block, of the f
 _SHUFFLES: Final = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
 
 Buffer = bytes | memoryview
-Unpacked = bytes | NDArray[np.uint8]
+Unpacked = Buffer | NDArray[np.uint8]
 
 
 class DamagedChunk(Exception):
@@ -46,11 +46,11 @@ class ChunkCodec(Protocol):
 
     def encode(self, chunk: NDArray[Any]) -> list[Buffer]: ...
 
-    def unpack(self, source: bytes, size: int) -> Unpacked:
+    def unpack(self, source: Buffer, size: int) -> Unpacked:
         """The ``size`` bytes of a chunk, read-only."""
         ...
 
-    def decode(self, source: bytes, out: NDArray[Any]) -> None:
+    def decode(self, source: Buffer, out: NDArray[Any]) -> None:
         """Unpack into a contiguous array that the caller owns."""
         ...
 
@@ -73,7 +73,7 @@ class ZstdCodec:
     def encode(self, chunk: NDArray[Any]) -> list[Buffer]:
         return [_contexts.compressor(self._level).compress(chunk.data)]
 
-    def unpack(self, source: bytes, size: int) -> Unpacked:
+    def unpack(self, source: Buffer, size: int) -> Unpacked:
         told, checked = _zstd_frame(source)
         if told != size or not checked:
             raise DamagedChunk(f"a Zstandard frame of {size} bytes with checksum was expected")
@@ -82,7 +82,7 @@ class ZstdCodec:
         except zstandard.ZstdError as error:
             raise DamagedChunk(_plain(error)) from None
 
-    def decode(self, source: bytes, out: NDArray[Any]) -> None:
+    def decode(self, source: Buffer, out: NDArray[Any]) -> None:
         _copy(self.unpack(source, out.nbytes), out)
 
 
@@ -136,12 +136,12 @@ class BloscCodec:
         )
         return [packed, _CRC.pack(crc32c(packed))]
 
-    def unpack(self, source: bytes, size: int) -> Unpacked:
+    def unpack(self, source: Buffer, size: int) -> Unpacked:
         out = np.empty(size, np.uint8)
         self.decode(source, out)
         return out
 
-    def decode(self, source: bytes, out: NDArray[Any]) -> None:
+    def decode(self, source: Buffer, out: NDArray[Any]) -> None:
         packed = _checked(source)
         if packed.size < _BLOSC_HEADER:
             raise DamagedChunk("it is too short for a Blosc frame")
@@ -165,12 +165,12 @@ class PlainCodec:
         flat = chunk.reshape(-1).view(np.uint8)
         return [flat.data, _CRC.pack(crc32c(flat))]
 
-    def unpack(self, source: bytes, size: int) -> Unpacked:
+    def unpack(self, source: Buffer, size: int) -> Unpacked:
         if len(source) != size + _CRC.size:
             raise DamagedChunk(f"{size} bytes and a checksum were expected")
         return _checked(source)
 
-    def decode(self, source: bytes, out: NDArray[Any]) -> None:
+    def decode(self, source: Buffer, out: NDArray[Any]) -> None:
         _copy(self.unpack(source, out.nbytes), out)
 
 
@@ -238,7 +238,7 @@ def _copy(unpacked: Unpacked, out: NDArray[Any]) -> None:
     out.reshape(-1).view(np.uint8)[:] = np.frombuffer(unpacked, np.uint8)
 
 
-def _checked(source: bytes) -> NDArray[np.uint8]:
+def _checked(source: Buffer) -> NDArray[np.uint8]:
     """The bytes before a trailing CRC-32C, uncopied, once it is known to hold."""
     end = len(source) - _CRC.size
     if end < 0:
@@ -249,7 +249,7 @@ def _checked(source: bytes) -> NDArray[np.uint8]:
     return body
 
 
-def _zstd_frame(source: bytes) -> tuple[int, bool]:
+def _zstd_frame(source: Buffer) -> tuple[int, bool]:
     """Content size (-1 if untold) and checksum flag of a frame (RFC 8878, section 3.1.1.1)."""
     if len(source) < 6 or source[:4] != _ZSTD_MAGIC:
         return -1, False

@@ -238,12 +238,12 @@ class _AsRead:
     def encode(self, chunk: NDArray[Any]) -> list[Buffer]:
         return [chunk.tobytes()]
 
-    def unpack(self, source: bytes, size: int) -> bytes:
+    def unpack(self, source: Buffer, size: int) -> Buffer:
         if len(source) != size:
             raise DamagedChunk(f"{size} bytes were expected")
         return source
 
-    def decode(self, source: bytes, out: NDArray[Any]) -> None:
+    def decode(self, source: Buffer, out: NDArray[Any]) -> None:
         unpacked = self.unpack(source, out.nbytes)
         out.reshape(-1).view(np.uint8)[:] = np.frombuffer(unpacked, np.uint8)
 
