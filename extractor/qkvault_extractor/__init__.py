@@ -17,14 +17,17 @@ from .options import ExtractOptions, ExtractReport, FeatureOptions, PlanReport, 
 from .ray_engine import RayExecutor
 from .repair import RepairReport, repair
 from .running import Part, RunReport, run_vault
+from .stopwatch import STAGES, Profile
 
 __all__ = [
+    "STAGES",
     "ExtractOptions",
     "ExtractReport",
     "FeatureOptions",
     "Features",
     "Part",
     "PlanReport",
+    "Profile",
     "Progress",
     "RayExecutor",
     "RepairReport",

@@ -6,7 +6,6 @@ model before anything is written.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from qkvault_extractor.identity import identify_model, tokenizer_hash
 from qkvault_extractor.inputs import load_inputs
 from qkvault_extractor.job import check_out, plan_job, run_job
 from qkvault_extractor.limits import model_limit_of
+from qkvault_extractor.stopwatch import Stopwatch
 from qkvault_extractor.tokens import encode_rows, number_words
 
 if TYPE_CHECKING:
@@ -52,10 +52,11 @@ def extract(
         ResourceError: memory, disk or device ran out, or an extra is not installed; run again to
             go on.
     """
-    start = time.perf_counter()
+    watch = Stopwatch()
     check_out(options.out)
-    source = _TextSource(options, _load_inputs(options))
-    return run_job(source, options.out, options, progress, start, executor, window)
+    with watch.stage("read"):
+        source = _TextSource(options, _load_inputs(options), watch)
+    return run_job(source, options.out, options, progress, watch, executor, window)
 
 
 def plan(options: ExtractOptions) -> PlanReport:
@@ -75,7 +76,7 @@ def plan(options: ExtractOptions) -> PlanReport:
         PlanMismatch: the folder holds a vault made from something else; names what differs.
     """
     check_out(options.out)
-    return plan_job(_TextSource(options, _load_inputs(options)), options.out, options)
+    return plan_job(_TextSource(options, _load_inputs(options), Stopwatch()), options.out, options)
 
 
 def _load_inputs(options: ExtractOptions) -> Inputs:
@@ -97,11 +98,12 @@ def _load_inputs(options: ExtractOptions) -> Inputs:
 class _TextSource:
     """Texts that have been read, and a model with its tokenizer."""
 
-    def __init__(self, options: ExtractOptions, inputs: Inputs) -> None:
+    def __init__(self, options: ExtractOptions, inputs: Inputs, watch: Stopwatch) -> None:
         from qkvault_extractor.model import load_config, load_tokenizer
 
         self._options = options
         self._inputs = inputs
+        self._watch = watch
         self._config = load_config(options.model)
         self._tokenizer = load_tokenizer(options.model)
         self._limit = model_limit_of(self._config, self._tokenizer)
@@ -169,7 +171,8 @@ class _TextSource:
             records, unread = self._add_targets(records)
             rejects = [*rejects, *unread]
         if options.generate:
-            records = self._go_on(records, options.generate)
+            with self._watch.stage("generate"):
+                records = self._go_on(records, options.generate)
         return records, sorted([*refused, *rejects], key=lambda reject: reject.number)
 
     def _add_targets(self, records: list[Record]) -> tuple[list[Record], list[Reject]]:

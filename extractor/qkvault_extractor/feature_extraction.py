@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from qkvault_extractor.features import FeatureFeed, Features, FeatureSet
 from qkvault_extractor.identity import loaded_weights_hash
 from qkvault_extractor.job import check_out, run_job
+from qkvault_extractor.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from qkvault import Json, Record
@@ -42,10 +42,10 @@ def extract_features(
         VaultError: the folder holds a damaged vault.
         ResourceError: memory, disk or device ran out; run again to go on.
     """
-    start = time.perf_counter()
+    watch = Stopwatch()
     check_out(options.out)
     source = _FeatureSource(options, FeatureSet(inputs))
-    return run_job(source, options.out, options, progress, start)
+    return run_job(source, options.out, options, progress, watch)
 
 
 class _FeatureSource:

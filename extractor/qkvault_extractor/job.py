@@ -8,7 +8,6 @@ here.
 from __future__ import annotations
 
 import platform
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -20,6 +19,7 @@ from qkvault_extractor.batches import default_budget
 from qkvault_extractor.options import ExtractReport, PlanReport, Progress, RunOptions
 from qkvault_extractor.ready import probe_for, refuse_other_attention
 from qkvault_extractor.running import run_vault
+from qkvault_extractor.stopwatch import Stopwatch
 from qkvault_extractor.ways import TILED, WAYS
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def run_job(
     out: Path,
     options: RunOptions,
     progress: Callable[[Progress], None] | None,
-    start: float,
+    watch: Stopwatch,
     executor: Executor | None = None,
     window: int = 8,
 ) -> ExtractReport:
@@ -61,17 +61,17 @@ def run_job(
         out: the vault's folder, as :func:`check_out` let it pass.
         options: what to keep, and how to run.
         progress: called now and then, from this thread.
-        start: when the extraction began, by ``time.perf_counter``.
+        watch: started when the extraction began.
         executor: who runs the units; as in :func:`qkvault_extractor.run_vault`.
         window: most units that it is given at a time.
 
     Raises:
         As :func:`qkvault_extractor.extract`.
     """
-    job = _Job(source, out, options)
+    job = _Job(source, out, options, watch)
     complete = job.plan_or_go_on() == "complete"
     written = 0 if complete else job.run(executor, window, progress)
-    return job.report(complete, written, time.perf_counter() - start)
+    return job.report(complete, written)
 
 
 def plan_job(source: Source, out: Path, options: RunOptions) -> PlanReport:
@@ -85,7 +85,7 @@ def plan_job(source: Source, out: Path, options: RunOptions) -> PlanReport:
     Raises:
         As :func:`qkvault_extractor.plan`.
     """
-    state = _Job(source, out, options).plan_or_go_on()
+    state = _Job(source, out, options, Stopwatch()).plan_or_go_on()
     found = qkvault.status(out)
     return PlanReport(state not in ("absent", "empty"), found.examples, found.units, found.done)
 
@@ -109,7 +109,7 @@ def check_out(out: Path) -> VaultState:
 class _Job:
     """One extraction; the model's weights are loaded when first needed."""
 
-    def __init__(self, source: Source, out: Path, options: RunOptions) -> None:
+    def __init__(self, source: Source, out: Path, options: RunOptions, watch: Stopwatch) -> None:
         self._source = source
         self._out = out
         self._options = options
@@ -117,6 +117,7 @@ class _Job:
         self._loaded: LoadedModel | None = None
         self._probe: Probe | None = None
         self._writer: VaultWriter | None = None
+        self._watch = watch
         self._identity: dict[str, Json] = {
             **source.identify(),
             "arrays": list(options.arrays),
@@ -137,7 +138,8 @@ class _Job:
     def _plan(self) -> None:
         """Make records, load and check the model, then freeze the plan: the first thing written."""
         options = self._options
-        records, rejects = self._source.make_records()
+        with self._watch.stage("tokenize"):
+            records, rejects = self._source.make_records()
         loaded, probe = self._load(records)
         spec = VaultSpec(
             stacks=probe.stacks,
@@ -153,9 +155,10 @@ class _Job:
             metrics=qkvault.METRICS if self._sees_attention() else (),
             target=probe.target,
         )
-        self._writer = qkvault.create(
-            self._out, spec, records, rejects=[reject.to_json() for reject in rejects]
-        )
+        with self._watch.stage("plan"):
+            self._writer = qkvault.create(
+                self._out, spec, records, rejects=[reject.to_json() for reject in rejects]
+            )
 
     def _sees_attention(self) -> bool:
         return "attention" in self._options.arrays or self._attention == "derived"
@@ -188,17 +191,25 @@ class _Job:
             patience_s=0,
             progress=progress,
             ready=ready,
+            watch=self._watch,
         )
         return done.bytes
 
-    def report(self, already_complete: bool, written: int, seconds: float) -> ExtractReport:
+    def report(self, already_complete: bool, written: int) -> ExtractReport:
         """Sum up a finished vault."""
         with qkvault.open(self._out) as vault:
             rejected = vault.info()["rejects"]
             assert isinstance(rejected, int)
-            return ExtractReport(already_complete, len(vault), rejected, written, seconds)
+            profile = self._watch.profile()
+            return ExtractReport(
+                already_complete, len(vault), rejected, written, profile.wall, profile
+            )
 
     def _load(self, records: Sequence[Record]) -> tuple[LoadedModel, Probe]:
+        with self._watch.stage("load"):
+            return self._load_and_probe(records)
+
+    def _load_and_probe(self, records: Sequence[Record]) -> tuple[LoadedModel, Probe]:
         loaded = self._source.load()
         options = self._options
         kept = (self._attention, options.precision, options.vectors)

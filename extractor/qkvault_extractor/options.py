@@ -23,6 +23,8 @@ from qkvault import (
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from qkvault_extractor.stopwatch import Profile
+
 OnBad = Literal["stop", "skip"]
 AttentionOption = Literal["store", "derive"]
 Dtype = Literal["float32", "float16", "bfloat16", "auto"]
@@ -237,6 +239,7 @@ class ExtractReport:
         rejected: rows that could not be used and were skipped.
         bytes: bytes written by this run.
         seconds: wall time of this run.
+        profile: where that went, in this process.
     """
 
     already_complete: bool
@@ -244,3 +247,4 @@ class ExtractReport:
     rejected: int
     bytes: int
     seconds: float
+    profile: Profile

@@ -8,7 +8,7 @@ length are handled together.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -20,107 +20,33 @@ from qkvault import (
     ArrayName,
     InputError,
     Precision,
-    decode_vectors,
     make_thumbnail,
-    token_roles,
 )
+from qkvault_extractor.batch import Axes, Batch
 from qkvault_extractor.codes import to_codes
 from qkvault_extractor.metrics import HeadMetrics
+from qkvault_extractor.outbox import Outbox
 from qkvault_extractor.summaries import LayerSummary, Run
 from qkvault_extractor.thumbnails import is_poolable, pool
+from qkvault_extractor.values import (
+    ROW_SUM_TOLERANCE,
+    check_logits,
+    check_norms,
+    check_sums,
+)
 from qkvault_extractor.vectors import stored_vectors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from qkvault import Mask, Record, TokenRoles
+    from qkvault import Mask
     from qkvault_extractor.capture import AttentionCall
     from qkvault_extractor.probe import Probe
-
-ROW_SUM_TOLERANCE: Final = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 2e-1}
-"""How far from 1 an attention row may sum, by the precision the model runs in (rounding only)."""
-
-CACHED_WEIGHTS: Final = 1 << 17
-"""Attention weights packed at once, 512 kB as float32: later passes find them in a cache."""
 
 METRIC_NUMBERS: Final = 1 << 24
 """Numbers taken of attention rows that wait to be averaged to metrics, at most."""
 
-LARGEST_HALF: Final = 65504.0
-"""Largest float16."""
-
-Axes = tuple[str, str]
-"""The sequences, ``source`` or ``target``, that query tokens and key tokens are of."""
-
-ONE_SEQUENCE: Final[Axes] = ("source", "source")
-
 _CODE_DTYPES: Final = {"uint8": torch.uint8, "uint16": torch.uint16}
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Examples that share a forward pass, by ascending length.
-
-    Attributes:
-        rows: their rows in the unit's buffers, int64 [B].
-        lengths: their tokens, int64 [B].
-        ids: what they are called in error messages.
-        roles: of each one's tokens; needed only where head metrics are kept.
-        target_lengths, target_roles: of their targets, where they have any.
-    """
-
-    rows: NDArray[np.int64]
-    lengths: NDArray[np.int64]
-    ids: Sequence[str]
-    roles: Sequence[TokenRoles] = ()
-    target_lengths: NDArray[np.int64] | None = None
-    target_roles: Sequence[TokenRoles] = ()
-
-    @classmethod
-    def of_records(
-        cls, rows: NDArray[np.int64], records: Sequence[Record], *, measured: bool
-    ) -> Batch:
-        """The batch of some records, with their roles where heads are ``measured``."""
-        targets = [record.target for record in records if record.target is not None]
-        return cls(
-            rows,
-            np.array([len(record.tokens) for record in records], np.int64),
-            [record.id for record in records],
-            [token_roles(record) for record in records] if measured else (),
-            np.array([len(target.tokens) for target in targets], np.int64) if targets else None,
-            [token_roles(target) for target in targets] if measured else (),
-        )
-
-    def side(self, sequence: str) -> NDArray[np.int64]:
-        """Tokens of each example's ``source`` or ``target``."""
-        if sequence == "source":
-            return self.lengths
-        assert self.target_lengths is not None, "the examples have no targets"
-        return self.target_lengths
-
-    def runs(self, heads: int, axes: Axes = ONE_SEQUENCE) -> list[Run]:
-        """Ranges that share their lengths and fit into a cache; as :meth:`equal_lengths`.
-
-        Args:
-            heads: maps per example that are packed at once.
-            axes: sequences of query and key tokens.
-        """
-        runs = []
-        for first, last, queries, keys in self.equal_lengths(axes):
-            step = max(1, CACHED_WEIGHTS // (heads * queries * keys))
-            runs += [(i, min(i + step, last), queries, keys) for i in range(first, last, step)]
-        return runs
-
-    def equal_lengths(self, axes: Axes = ONE_SEQUENCE) -> list[Run]:
-        """Half-open ranges that share their lengths: ``(start, stop, queries, keys)``."""
-        sides = np.stack([self.side(sequence) for sequence in axes], 1)
-        changes = np.flatnonzero(np.diff(sides, axis=0).any(1)) + 1
-        edges = [0, *changes.tolist(), len(sides)]
-        return [
-            (first, last, *sides[first].tolist())
-            for first, last in zip(edges, edges[1:], strict=False)
-            if first < last
-        ]
 
 
 class Packer:
@@ -135,6 +61,7 @@ class Packer:
         precision: how attention is kept.
         buffers: the unit's arrays by name, as a vault's writer hands them out; written in place.
             Queries, keys and values are kept as the type of theirs says.
+        outbox: delivers to them; at once where None.
     """
 
     def __init__(
@@ -143,7 +70,9 @@ class Packer:
         arrays: Sequence[ArrayName],
         precision: Precision,
         buffers: Mapping[str, NDArray[Any]],
+        outbox: Outbox | None = None,
     ) -> None:
+        self._outbox = outbox or Outbox()
         self._sites = probe.sites
         depth = {stack.name: {n: i for i, n in enumerate(stack.layers)} for stack in probe.stacks}
         self._depths = [depth[site.stack][site.layer] for site in probe.sites]
@@ -207,9 +136,7 @@ class Packer:
                 self._take_metrics(call)
         if self._summary is not None:
             for start, codes in self._summary.thumbnails():
-                thumbnails = codes.cpu().numpy()
-                height, width = codes.shape[2:]
-                self._write(f"{site.stack}/thumbnail", depth, start, thumbnails, height, width)
+                self._send(f"{site.stack}/thumbnail", depth, start, codes)
             self._summary = None
 
     def take_tile(self, index: int, first: int, start: int, weights: Tensor) -> None:
@@ -243,13 +170,32 @@ class Packer:
                 "a model whose layers depend on its input cannot be captured"
             )
         self._store_metrics()
-        self._check_sums()
-        self._check_norms()
+        self._send_checks()
         if logits is not None:
-            if not bool(torch.isfinite(logits).all()):
-                bad = int((~torch.isfinite(logits)).any(-1).nonzero()[0])
-                raise InputError(f"example {self._batch.ids[bad]}: its logits are not finite")
-            self._buffers["logits"][self._batch.rows] = logits.float().cpu().numpy()
+            batch, buffer = self._batch, self._buffers["logits"]
+
+            def keep(values: NDArray[Any]) -> None:
+                check_logits(values, batch)
+                buffer[batch.rows] = values
+
+            self._outbox.send(logits.float(), keep)
+
+    def _send_checks(self) -> None:
+        """Have sums and norms checked once what they are of has been delivered."""
+        batch, sites, tolerance = self._batch, self._sites, self._tolerance
+        if self._row_errors:
+            self._outbox.send(
+                torch.stack(self._row_errors),
+                lambda errors: check_sums(errors, tolerance, batch, sites),
+                owned=True,
+            )
+        if self._norms:
+            places = list(zip(sites, self._depths, self._axes, strict=True))
+            self._outbox.send(
+                torch.stack(self._norms),
+                lambda norms: check_norms(norms, self._vectors, batch, places, self._buffers),
+                owned=True,
+            )
 
     def _pack_maps(self, stack: str, depth: int, attention: Tensor, runs: list[Run]) -> None:
         """Check a layer's maps and store them, and their thumbnails, where they are kept."""
@@ -268,38 +214,39 @@ class Packer:
         if attention.dtype != torch.float32:
             attention = attention.float().clamp_(max=1.0)  # half precision may round above 1
         codes = self._encode(attention, self._precision)
-        self._write(f"{stack}/attention", depth, start, codes, queries, keys)
+        self._send(f"{stack}/attention", depth, start, codes)
         if max(queries, keys) > THUMBNAIL_SIDE:
             codes = self._encode_pooled(attention)
         elif self._precision != "uint8":
             codes = self._encode(attention, "uint8")
-        bins = (min(side, THUMBNAIL_SIDE) for side in (queries, keys))
-        self._write(f"{stack}/thumbnail", depth, start, codes, *bins)
+        self._send(f"{stack}/thumbnail", depth, start, codes)
 
-    def _encode(self, weights: Tensor, precision: Precision) -> NDArray[Any]:
-        """Give codes on the host; whole numbers may still be float32, to be cast when written."""
-        if precision == "float32":
-            return weights.cpu().numpy()
-        if precision == "float16":
-            return weights.to(torch.float16).cpu().numpy()
-        scaled = to_codes(weights, precision, self._scratch_like(weights))
-        if scaled.device.type != "cpu":
-            return scaled.to(_CODE_DTYPES[precision]).cpu().numpy()
-        return scaled.numpy()
+    def _encode(self, weights: Tensor, precision: Precision) -> Tensor:
+        """Give codes; whole numbers may still be float32, to be cast when they are delivered."""
+        if precision in ("float32", "float16"):
+            return weights.to(getattr(torch, precision), copy=self._outbox.is_late)
+        scaled = to_codes(weights, precision, self._scratch_like(weights))  # type: ignore[arg-type]
+        return scaled.to(_CODE_DTYPES[precision]) if self._outbox.is_late else scaled
 
-    def _encode_pooled(self, attention: Tensor) -> NDArray[Any]:
+    def _encode_pooled(self, attention: Tensor) -> Tensor:
         queries, keys = attention.shape[2:]
         if queries != keys or not is_poolable(keys, attention.device):
-            return make_thumbnail(attention.cpu().numpy())
+            return torch.from_numpy(make_thumbnail(attention.cpu().numpy())).to(attention.device)
         return self._encode(pool(attention), "uint8")
 
     def _pack_vectors(self, name: str, depth: int, vectors: Tensor, runs: list[Run]) -> None:
         """Store queries, keys or values, ``(example, head, token, dim)``."""
         self._norms.append(torch.linalg.vector_norm(vectors, dim=(1, 2, 3), dtype=torch.float32))
-        host = stored_vectors(vectors, self._buffers[name].dtype)
-        for start, stop, queries, keys in runs:
-            tokens = queries if name.endswith("/query") else keys
-            self._write(name, depth, start, host[start:stop, :, :tokens], tokens, host.shape[-1])
+        codes = stored_vectors(vectors, self._buffers[name].dtype)
+        cuts = [(start, stop, q if name.endswith("/query") else k) for start, stop, q, k in runs]
+        target, batch_rows = self._buffers[name], self._batch.rows
+
+        def deliver(values: NDArray[Any]) -> None:
+            for start, stop, tokens in cuts:
+                rows = batch_rows[start:stop]
+                _scatter(target, rows, depth, values[start:stop, :, :tokens])
+
+        self._outbox.send(codes, deliver, owned=codes is not vectors)
 
     def _take_metrics(self, call: AttentionCall) -> None:
         """Take what the metrics of a layer's heads need; many layers are then averaged at once."""
@@ -320,13 +267,14 @@ class Packer:
             alike.setdefault(kind, []).append(index)
         for (mask, _, axes), calls in alike.items():
             rows = torch.cat([self._metric_rows[index] for index in calls], 2)
-            values = (
-                self._meters[axes].average(rows, mask).cpu().numpy()
-            )  # (example, layer * head, metric)
-            for index, layer in zip(calls, np.split(values, len(calls), axis=1), strict=True):
-                name = f"{self._sites[index].stack}/metrics"
-                self._buffers[name][self._batch.rows, self._depths[index]] = layer
+            values = self._meters[axes].average(rows, mask)  # (example, layer * head, metric)
+            self._outbox.send(values, partial(self._keep_metrics, self._batch, calls), owned=True)
         self._metric_rows.clear()
+
+    def _keep_metrics(self, batch: Batch, calls: list[int], values: NDArray[Any]) -> None:
+        for index, layer in zip(calls, np.split(values, len(calls), axis=1), strict=True):
+            name = f"{self._sites[index].stack}/metrics"
+            self._buffers[name][batch.rows, self._depths[index]] = layer
 
     def _meter_on(self, device: torch.device, axes: Axes) -> HeadMetrics:
         if axes not in self._meters:
@@ -336,12 +284,10 @@ class Packer:
             self._meters[axes] = HeadMetrics(*query, device, keys)
         return self._meters[axes]
 
-    def _write(
-        self, name: str, depth: int, start: int, values: NDArray[Any], height: int, width: int
-    ) -> None:
-        target = self._buffers[name]
-        for row, value in zip(self._batch.rows[start : start + len(values)], values, strict=True):
-            target[row, depth, :, :height, :width] = value
+    def _send(self, name: str, depth: int, start: int, codes: Tensor) -> None:
+        """Have a layer's codes of some examples put into their rows; ``codes`` are our own."""
+        target, rows = self._buffers[name], self._batch.rows[start : start + len(codes)]
+        self._outbox.send(codes, lambda values: _scatter(target, rows, depth, values), owned=True)
 
     def _scratch_like(self, x: Tensor) -> Tensor:
         """Memory of the shape of ``x`` that the next call overwrites: fresh pages cost time."""
@@ -356,37 +302,11 @@ class Packer:
         errors = errors.abs_() if self._sums_to_one else errors.clamp_(min=0.0)
         return errors.flatten(1).amax(1)
 
-    def _check_sums(self) -> None:
-        if not self._row_errors:
-            return
-        errors = torch.stack(self._row_errors)  # (call, example)
-        sound = errors <= self._tolerance  # false for NaN too
-        if bool(sound.all()):
-            return
-        call, example = (int(i) for i in (~sound).nonzero()[0])
-        error = float(errors[call, example])
-        what = "is not finite" if error != error else f"sums to 1 only within {error:.1e}"
-        raise InputError(
-            f"example {self._batch.ids[example]}: the attention of layer {self._sites[call].layer} "
-            f"{what}; the model's weights overflow on it"
-        )
 
-    def _check_norms(self) -> None:
-        # A norm bounds every value of the example; only where it is too large are they looked at.
-        if not self._norms:
-            return
-        sound = torch.stack(self._norms) <= LARGEST_HALF  # (call * vector array, example)
-        for which, example in (~sound).nonzero().tolist():
-            call, vector = divmod(which, len(self._vectors))
-            name = self._vectors[vector]
-            site = self._sites[call]
-            kept = self._buffers[f"{site.stack}/{name}"]
-            axis = self._axes[call][name != "query"]
-            tokens = int(self._batch.side(axis)[example])
-            codes = kept[self._batch.rows[example], self._depths[call], :, :tokens]
-            values = decode_vectors(codes)
-            if not np.isfinite(values).all():
-                raise InputError(
-                    f"example {self._batch.ids[example]}: a {name} of layer {site.layer} is not "
-                    f"finite as {codes.dtype}; use --precision float32, or another model"
-                )
+def _scatter(
+    target: NDArray[Any], rows: NDArray[np.int64], depth: int, values: NDArray[Any]
+) -> None:
+    """Put values ``(example, head, token, width)`` into the rows of a unit's array."""
+    height, width = values.shape[2:]
+    for row, value in zip(rows, values, strict=True):
+        target[row, depth, :, :height, :width] = value

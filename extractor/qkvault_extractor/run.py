@@ -8,26 +8,33 @@ At most :data:`UNITS_AHEAD` finished units wait, so memory stays flat however sl
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from qkvault import ResourceError, UnitTaken
+from qkvault_extractor.batch import Batch
 from qkvault_extractor.batches import plan_batches
 from qkvault_extractor.driving import Done, InProcess, drive
 from qkvault_extractor.fused import FusedAttention, fuse
 from qkvault_extractor.meter import Meter
-from qkvault_extractor.pack import Batch, Packer
+from qkvault_extractor.outbox import Outbox, copier_for
+from qkvault_extractor.pack import Packer
 from qkvault_extractor.signals import terminable
+from qkvault_extractor.stopwatch import Stopwatch
 from qkvault_extractor.tiles import TiledAttention
 from qkvault_extractor.ways import collect
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from qkvault import Record, Unit, UnitBuffer, VaultWriter
+    from qkvault_extractor.capture import Collector
     from qkvault_extractor.model import LoadedModel
     from qkvault_extractor.options import Progress
     from qkvault_extractor.probe import Probe
@@ -43,6 +50,7 @@ def run_units(
     budget: int,
     progress: Callable[[Progress], None] | None = None,
     units: Sequence[Unit] | None = None,
+    watch: Stopwatch | None = None,
 ) -> int:
     """Run pending units of a vault in this thread.
 
@@ -56,6 +64,7 @@ def run_units(
         budget: most tokens in one forward pass.
         progress: told now and then how far the run is.
         units: look only at these; at all where None.
+        watch: counts where the time goes.
 
     Returns:
         Bytes written.
@@ -71,7 +80,9 @@ def run_units(
     def wrote(done: Done) -> None:
         meter.bytes += done.bytes
 
-    with terminable(), Worker(writer, loaded, probe, budget, meter.ran) as worker:
+    watch = watch or Stopwatch()
+    worker = Worker(writer, loaded, probe, budget, meter.ran, watch)
+    with terminable(), worker, watch.stage("wait"):  # what start() does counts for its own stages
         drive(worker.start, [u.id for u in pending], InProcess(), UNITS_AHEAD + 2, wrote)
     return meter.bytes
 
@@ -89,6 +100,7 @@ class Worker:
         probe: Probe,
         budget: int,
         ran: Callable[[NDArray[np.int32]], None],
+        watch: Stopwatch | None = None,
     ) -> None:
         """Make ready.
 
@@ -98,12 +110,17 @@ class Worker:
             probe: what :func:`qkvault_extractor.probe.probe` learnt of it.
             budget: most tokens in one forward pass.
             ran: told the lengths of each batch; what it raises drops the unit.
+            watch: counts where the time goes.
         """
         self._writer = writer
         self._loaded = loaded
         self._probe = probe
         self._budget = budget if loaded.feed.takes_batches else 1
         self._ran = ran
+        self._watch = watch or Stopwatch()
+        self._outbox = Outbox(copier_for(loaded.device), self._watch)
+        self._too_large = sys.maxsize
+        writer.watch = self._watch.stage
         self._tried: list[FusedAttention | None] = []
         self._turn = threading.Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="qkvault-commit")
@@ -129,7 +146,8 @@ class Worker:
         future.set_running_or_notify_cancel()
         with self._turn:
             try:
-                buffer = self._writer.begin(self._writer.units[number])
+                with self._watch.stage("pack"):
+                    buffer = self._writer.begin(self._writer.units[number])
             except UnitTaken:
                 future.set_result(Done(number, taken=True))
                 return future
@@ -137,6 +155,7 @@ class Worker:
                 self._fill(buffer)
                 self._pool.submit(self._commit, buffer, future)
             except BaseException:
+                self._outbox.drop()
                 buffer.claim.release()
                 raise
         return future
@@ -157,30 +176,87 @@ class Worker:
     def _fill(self, buffer: UnitBuffer) -> None:
         import torch
 
-        spec = self._writer.spec
-        records = self._writer.records(buffer.unit)
-        packer = Packer(self._probe, spec.arrays, spec.precision, buffer.arrays)
+        spec, watch = self._writer.spec, self._watch
+        with watch.stage("pack"):
+            records = self._writer.records(buffer.unit)
+        packer = Packer(self._probe, spec.arrays, spec.precision, buffer.arrays, self._outbox)
+        take, take_tile = watch.timed("pack", packer.take), watch.timed("pack", packer.take_tile)
         tiled = None
         if spec.attention == "derived":
-            tiled = TiledAttention(self._probe.recipes, packer.take_tile, self._probe.axes)
-        lengths = buffer.unit.lengths
+            tiled = TiledAttention(self._probe.recipes, take_tile, self._probe.axes)
+        lengths, targets = buffer.unit.lengths, buffer.unit.target_lengths
         capture = collect(
             self._loaded.model,
             self._probe.way,
-            packer.take,
+            take,
             tiled or self._fused(records),
             left_out=[place for place, _ in self._probe.left_out],
         )
         with torch.inference_mode(), capture as collector:
-            kinds, targets = self._loaded.feed.kinds(records), buffer.unit.target_lengths
+            run = partial(self._run_batch, buffer.unit, packer, tiled, collector, records)
+            kinds = self._loaded.feed.kinds(records)
             for rows in plan_batches(lengths, self._budget, kinds, targets):
-                collector.start_forward()
-                if tiled is not None:
-                    tiled.start(lengths[rows].tolist(), self._loaded.device, targets[rows].tolist())
-                self._forward(packer, rows, [records[row] for row in rows])
-                if tiled is not None:
-                    tiled.finish()
+                self._run_fitting(rows, lengths + targets, run)
                 self._ran(lengths[rows])
+        self._outbox.flush()
+
+    def _run_fitting(
+        self,
+        rows: NDArray[np.int64],
+        sizes: NDArray[np.int32],
+        run: Callable[[NDArray[np.int64]], bool],
+    ) -> None:
+        """Run a batch; where it is too large for the device's memory, its halves in turn.
+
+        Batches follow from the plan alone, so that a unit gives the same bytes again, unless memory
+        runs out: then those that are as large or larger are halved without another try.
+
+        Raises:
+            ResourceError: one example alone is too large.
+        """
+        tokens = len(rows) * int(sizes[rows].max())
+        if len(rows) == 1 or tokens < self._too_large:
+            if run(rows):
+                return
+            if len(rows) == 1:
+                raise ResourceError(
+                    f"{self._loaded.device} has not the memory for one example of {tokens} tokens; "
+                    "use --attention derive, another device, or leave out longer ones by "
+                    "--max-length"
+                )
+            self._too_large = min(self._too_large, tokens)
+        self._watch.halved += 1
+        for half in np.array_split(rows, 2):
+            self._run_fitting(half, sizes, run)
+
+    def _run_batch(
+        self,
+        unit: Unit,
+        packer: Packer,
+        tiled: TiledAttention | None,
+        collector: Collector,
+        records: Sequence[Record],
+        rows: NDArray[np.int64],
+    ) -> bool:
+        """Run one batch of a unit's records; False where the device ran out of memory."""
+        import torch
+
+        batch = [records[row] for row in rows]
+        collector.start_forward()
+        if tiled is not None:
+            targets = unit.target_lengths[rows].tolist()
+            tiled.start(unit.lengths[rows].tolist(), self._loaded.device, targets)
+        try:
+            self._forward(packer, rows, batch)
+        except torch.OutOfMemoryError:
+            pass  # what it holds of the batch goes with it
+        else:
+            if tiled is not None:
+                tiled.finish()
+            return True
+        if self._loaded.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return False
 
     def _fused(self, records: Sequence[Record]) -> FusedAttention | None:
         """Fused attention, where the weights are not to be seen; tried on the first unit."""
@@ -191,16 +267,11 @@ class Worker:
             self._tried = [fuse(self._loaded, self._probe.recipes, records)]
         return self._tried[0]
 
-    def _forward(self, packer: Packer, rows: np.ndarray, records: Sequence[Record]) -> None:
-        import torch
-
+    def _forward(self, packer: Packer, rows: NDArray[np.int64], records: Sequence[Record]) -> None:
         measured = bool(self._writer.spec.metrics)
-        packer.start(Batch.of_records(rows, records, measured=measured))
-        try:
+        with self._watch.stage("pack"):
+            packer.start(Batch.of_records(rows, records, measured=measured))
+        with self._watch.stage("forward"):
             output = self._loaded.forward(records)
-        except torch.OutOfMemoryError as error:
-            raise ResourceError(
-                f"{self._loaded.device} ran out of memory on {len(records)} examples of "
-                f"up to {max(sum(r.lengths) for r in records)} tokens; use a smaller --batch-tokens"
-            ) from error
-        packer.finish(output.logits if self._loaded.logits else None)
+        with self._watch.stage("pack"):
+            packer.finish(output.logits if self._loaded.logits else None)

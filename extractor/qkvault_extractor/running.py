@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from qkvault_extractor.model import LoadedModel
     from qkvault_extractor.options import Progress
     from qkvault_extractor.probe import Probe
+    from qkvault_extractor.stopwatch import Stopwatch
 
 PATIENCE_S: Final = LEASE_S + 30
 """How long a run waits for units that others hold: longer than claims of the dead last."""
@@ -92,6 +93,7 @@ def run_vault(
     patience_s: float = PATIENCE_S,
     progress: Callable[[Progress], None] | None = None,
     ready: tuple[LoadedModel, Probe] | None = None,
+    watch: Stopwatch | None = None,
 ) -> RunReport:
     """Run what is pending in a planned vault, and finish it once nothing is.
 
@@ -112,6 +114,7 @@ def run_vault(
         patience_s: seconds to wait for units that others hold.
         progress: called now and then, from this thread.
         ready: the model, if it is loaded in this process.
+        watch: counts where the time goes in this process.
 
     Raises:
         VaultError: not a vault, or damaged.
@@ -124,7 +127,7 @@ def run_vault(
     with qkvault.resume(path) as writer:
         units = (part or Part()).of(writer.units)
         if executor is None:
-            crew: _Crew = _Here(writer, model, device, batch_tokens, ready)
+            crew: _Crew = _Here(writer, model, device, batch_tokens, ready, watch)
         else:
             job = Job.of(writer, model, device, batch_tokens)
             crew = _Elsewhere(writer, partial(run_unit, job), executor, window)
@@ -190,12 +193,14 @@ class _Here(_Crew):
         device: str,
         batch_tokens: int | None,
         ready: tuple[LoadedModel, Probe] | None,
+        watch: Stopwatch | None,
     ) -> None:
         self._writer = writer
         self._model = model
         self._device = device
         self._batch_tokens = batch_tokens
         self._ready = ready
+        self._watch = watch
 
     def run(
         self,
@@ -211,7 +216,7 @@ class _Here(_Crew):
             self._ready = ready_for(writer.path, writer.spec, records, self._model, self._device)
         loaded, learnt = self._ready
         budget = batch_budget(writer.spec.provenance, loaded.device.type, self._batch_tokens)
-        return run_units(writer, loaded, learnt, budget, progress, units)
+        return run_units(writer, loaded, learnt, budget, progress, units, self._watch)
 
 
 class _Elsewhere(_Crew):

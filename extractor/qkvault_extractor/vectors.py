@@ -11,7 +11,6 @@ import torch
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import NDArray
     from torch import Tensor
 
 _LARGEST_CODE: Final = 32767.0
@@ -19,8 +18,8 @@ _LEAST_SCALE: Final = 0x0080
 _NAN_SCALE: Final = 0x7FC0
 
 
-def stored_vectors(vectors: Tensor, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Vectors as stored, on the host.
+def stored_vectors(vectors: Tensor, dtype: np.dtype[Any]) -> Tensor:
+    """Vectors as stored, where they are; the same tensor if nothing is to be done.
 
     Args:
         vectors: floats ``(..., dim)``.
@@ -30,9 +29,9 @@ def stored_vectors(vectors: Tensor, dtype: np.dtype[Any]) -> NDArray[Any]:
         ``(..., dim)``, or ``(..., dim + 1)`` for int16.
     """
     if dtype.name == "int16":
-        return _scaled(vectors.float()).cpu().numpy()
+        return _scaled(vectors.float())
     half = dtype.name == "float16"
-    return vectors.to(torch.float16 if half else torch.float32).cpu().numpy()
+    return vectors.to(torch.float16 if half else torch.float32)
 
 
 def _scaled(vectors: Tensor) -> Tensor:

@@ -14,21 +14,42 @@ from .progress import RunLog, format_bytes, format_seconds
 from .vectors import vectors_option
 
 if TYPE_CHECKING:
-    from qkvault_extractor import ExtractOptions, ExtractReport
+    from qkvault_extractor import ExtractOptions, ExtractReport, Profile
 
 FORMATS = ("jsonl", "csv", "tsv", "parquet", "text", "conll", "mrpc", "datasets")
 
 
 def run_extraction(
-    options: ExtractOptions, log_json: bool = False, engine: Engine = HERE
+    options: ExtractOptions,
+    log_json: bool = False,
+    engine: Engine = HERE,
+    profile: bool = False,
 ) -> ExtractReport:
     """Extract with a progress bar and print what came of it."""
     from qkvault_extractor import extract
 
     with RunLog("extract", log_json) as log:
         report = extract(options, log.progress, executor=engine.executor, window=engine.window)
-        log.finish(summarise(report, options.out), **asdict(report))
+        facts = asdict(report)
+        facts["profile"]["limit"] = report.profile.limit
+        log.finish(summarise(report, options.out), **facts)
+    if profile and not log_json:
+        click.echo("\n".join(tell_profile(report.profile)))
     return report
+
+
+def tell_profile(profile: Profile) -> list[str]:
+    """A table of where the time went, and what limited the run."""
+    from qkvault_extractor import STAGES
+
+    lines = [f"{'stage':<10} {'seconds':>8}  {'of all':>6}"]
+    for stage, seconds in profile.seconds.items():
+        share = seconds / profile.wall
+        lines.append(f"{stage:<10} {seconds:8.2f}  {share:6.1%}  {STAGES[stage]}")
+    lines.append(f"{'all':<10} {profile.wall:8.2f}  compress and write go on beside the others")
+    if profile.halved:
+        lines.append(f"{profile.halved} batches were halved: the device had not the memory")
+    return [*lines, f"limited by: {profile.limit} ({STAGES[profile.limit]})"]
 
 
 def summarise(report: ExtractReport, out: Path) -> str:
@@ -155,7 +176,8 @@ def options_from(chosen: dict[str, Any]) -> ExtractOptions:
 @extraction_options
 @engine_options
 @click.option("--log-json", is_flag=True, help="Log one JSON object a line.")
-def extract(log_json: bool, **chosen: Any) -> None:
+@click.option("--profile", is_flag=True, help="Tell where the time went, and what limited the run.")
+def extract(log_json: bool, profile: bool, **chosen: Any) -> None:
     """Run a model over a data set and keep its attention, queries, keys and values.
 
     Run the same command again to go on where it stopped.
@@ -171,4 +193,4 @@ def extract(log_json: bool, **chosen: Any) -> None:
       qkvault extract --model ./bert --data glue --config mrpc --split train --out m.vault
     """
     with open_engine(chosen) as engine:
-        run_extraction(options_from(chosen), log_json, engine)
+        run_extraction(options_from(chosen), log_json, engine, profile)

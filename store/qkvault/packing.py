@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,8 +12,11 @@ import numpy as np
 
 from .chunks import MIB
 from .codecs import Buffer
+from .threads import cores, pool
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from numpy.typing import NDArray
 
     from .metadata import ArrayMeta
@@ -19,6 +25,41 @@ _GROUP_BYTES: Final = MIB
 
 Encoded = list[tuple[int, list[Buffer]]]
 """Number of each chunk in its shard, and its bytes."""
+
+
+Watch = Callable[[str], AbstractContextManager[None]]
+"""Gives a context around a stretch of work of a named stage."""
+
+
+def encode_ahead(
+    arrays: Mapping[str, NDArray[Any]], metas: Mapping[str, ArrayMeta], watch: Watch
+) -> Iterator[Encoded]:
+    """Encode arrays on all cores, group after group of :func:`chunk_groups`, in order, a few ahead
+    of who takes them.
+
+    Args:
+        arrays: by path.
+        metas: of each, in the order that is wanted.
+        watch: told of "compress", in the threads that do it.
+    """
+
+    def encode(path: str, group: list[tuple[int, ...]]) -> Encoded:
+        with watch("compress"):
+            return encode_group(arrays[path], metas[path], group)
+
+    ahead = 4 * cores()
+    running: deque[Future[Encoded]] = deque()
+    try:
+        for path, meta in metas.items():
+            for group in chunk_groups(meta, len(arrays[path])):
+                running.append(pool().submit(encode, path, group))
+                if len(running) > ahead:
+                    yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+    finally:
+        for future in running:
+            future.cancel()
 
 
 def chunk_groups(meta: ArrayMeta, rows: int) -> list[list[tuple[int, ...]]]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections import deque
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,17 +23,15 @@ from .commits import (
 )
 from .documents import differing
 from .errors import PlanMismatch, ResourceError, UnitTaken, VaultError
-from .packing import Encoded, chunk_groups, encode_group
+from .packing import Watch, chunk_groups, encode_ahead
 from .planning import make_folder, sweep_dead_plans
 from .shards import ShardReceipt, ShardWriter
 from .store import Store
-from .threads import cores, pool
 from .units import Receipt, Unit, UnitBuffer
 from .vault import Vault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from concurrent.futures import Future
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -101,12 +98,13 @@ class VaultWriter:
     Attributes:
         path: the vault's folder.
         spec: what is kept.
-        allocate: gives so many bytes of memory for a unit's arrays; may be set to another way.
+        watch: told of each stretch of compressing ("compress") and writing ("write"), as a context
+            around it, in the thread that does it; may be set to what counts them.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.allocate: Callable[[int], NDArray[np.uint8]] = _allocate
+        self.watch: Watch = _ignore
         self._spare: list[NDArray[np.uint8]] = []
         self._store = Store(path)
         self.spec: VaultSpec = self._store.plan.spec
@@ -193,7 +191,7 @@ class VaultWriter:
             if memory.size >= size:
                 return memory
         # Most units are about as large as units get; what is not touched is not used.
-        return self.allocate(max(size, UNIT_BYTES))
+        return np.empty(max(size, UNIT_BYTES), np.uint8)
 
     def _refuse_committed(self, unit: Unit) -> None:
         if self._commit(unit.id) is not None:
@@ -297,50 +295,27 @@ class VaultWriter:
         number = buffer.unit.id - plan.bucket(buffer.unit.length).first_unit
         receipts = {}
         written = []
-        jobs = [
-            (path, group)
-            for path, meta in metas.items()
-            for group in chunk_groups(meta, len(buffer.unit.examples))
-        ]
-        encoded = self._encode(buffer, metas, jobs)
+        encoded = encode_ahead(buffer.arrays, metas, self.watch)
         for path, meta in metas.items():
             final = meta.shard_path(number)
             temporary = buffer.claim.folder / path.replace("/", "-")
             writer = ShardWriter(temporary, meta.chunks_per_shard, plan.hash, final)
             try:
                 for _ in chunk_groups(meta, len(buffer.unit.examples)):
-                    writer.add(next(encoded))
-                receipts[final] = writer.close()
+                    group = next(encoded)
+                    with self.watch("write"):
+                        writer.add(group)
+                with self.watch("write"):
+                    receipts[final] = writer.close()
             finally:
                 writer.abandon()
             written.append((temporary, self.path / final))
         for temporary, target in written:
-            with disk.writing(target):
+            with self.watch("write"), disk.writing(target):
                 temporary.replace(target)
                 disk.sync_folder(target.parent)
         return receipts
 
-    def _encode(
-        self,
-        buffer: UnitBuffer,
-        metas: dict[str, ArrayMeta],
-        jobs: list[tuple[str, list[tuple[int, ...]]]],
-    ) -> Iterator[Encoded]:
-        """Encode groups of chunks on all cores, in order, a few ahead of who writes them."""
-        ahead = 4 * cores()
-        running: deque[Future[Encoded]] = deque()
-        try:
-            for path, group in jobs:
-                values, meta = buffer.arrays[path], metas[path]
-                running.append(pool().submit(encode_group, values, meta, group))
-                if len(running) > ahead:
-                    yield running.popleft().result()
-            while running:
-                yield running.popleft().result()
-        finally:
-            for future in running:
-                future.cancel()
 
-
-def _allocate(size: int) -> NDArray[np.uint8]:
-    return np.empty(size, np.uint8)
+def _ignore(stage: str) -> AbstractContextManager[None]:
+    return nullcontext()

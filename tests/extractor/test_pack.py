@@ -22,9 +22,10 @@ from qkvault import (
     encode_vectors,
 )
 from qkvault.precision import pool_attention
+from qkvault_extractor.batch import CACHED_WEIGHTS, Batch
 from qkvault_extractor.batches import plan_batches
 from qkvault_extractor.capture import AttentionCall
-from qkvault_extractor.pack import CACHED_WEIGHTS, Batch, Packer
+from qkvault_extractor.pack import Packer
 from qkvault_extractor.probe import Probe
 from qkvault_extractor.stacks import Site
 from qkvault_extractor.thumbnails import LONGEST_EXACT, is_poolable, pool
@@ -130,7 +131,7 @@ def test_codes_equal_the_stores_own(precision: Precision, lengths: list[int]) ->
 def test_scaled_vectors_equal_the_stores_own(size: float) -> None:
     vectors = torch.randn((3, 4, 5, DIM), generator=torch.Generator().manual_seed(1)) * size
     vectors[0, 1, 2], vectors[1, 0, 0, 3], vectors[2, 3, 4, 1] = 0.0, torch.nan, -torch.inf
-    found = stored_vectors(vectors, np.dtype(np.int16))
+    found = stored_vectors(vectors, np.dtype(np.int16)).numpy()
     expected = encode_vectors(vectors.numpy(), "int16")
     assert np.array_equal(found[..., -1], expected[..., -1])
     assert np.array_equal(decode_vectors(found), decode_vectors(expected), equal_nan=True)
