@@ -27,15 +27,16 @@ import numpy as np
 
 import qkvault
 from bertviz_pages import BertViz
-from browser_meter import Cost, Meter, metered
+from browser_meter import Cost, metered
+from browser_tasks import longest_task
 from qkvault import Record, Stack, VaultSpec
 from qkvault_viewer import make_server
+from viewer_acts import OUR_READY, THEIR_READY, Act, our_acts, their_acts
 
 LAYERS, HEADS, WIDTH = 12, 12, 64
 LENGTHS = [16, 128, 256, 512] + [24] * 55
 LONG = 1024
 """Longer texts have their first layer only, repeated: what is looked at is one layer at a time."""
-HOVERS = range(3, 13)
 WORDS = (
     "the",
     "cat",
@@ -119,13 +120,22 @@ class Bench:
         address = f"/?view={view}&ex={LENGTHS.index(length)}{more}"
         return opened(self._ours, address, OUR_READY, our_acts(view) if acts else {})
 
+    def longest_task(self, view: str, length: int, more: str) -> float:
+        """Milliseconds of CPU of our page's longest task, opened and worked."""
+        address = f"{self._ours}/?view={view}&ex={LENGTHS.index(length)}{more}"
+        with metered(self._ours) as meter:
+
+            def work() -> None:
+                meter.open(address, OUR_READY)
+                for act in our_acts(view).values():
+                    act(meter)
+
+            return longest_task(meter.page, work).cpu
+
     def ours(self, view: str, length: int, acts: bool = False, more: str = "") -> Cost:
         """As :meth:`once`, its medians, told."""
         costs = [self.once(view, length, acts, more) for _ in range(self._repeats)]
         return told(f"QKVault {view}{more} S={length}", costs)
-
-
-Act = Callable[[Meter], tuple[float, float]]
 
 
 def opened(origin: str, address: str, ready: str, acts: dict[str, Act]) -> Cost:
@@ -166,64 +176,6 @@ def told(what: str, costs: list[Cost]) -> Cost:
         flush=True,
     )
     return cost
-
-
-THEIR_READY = "#vis svg"
-OUR_READY = "html[data-ready]"
-
-
-def hovering(script: str) -> Act:
-    """Point at one token after another; ``%d`` in the script is the token."""
-    return lambda meter: meter.act([script % at for at in HOVERS], "html")
-
-
-def their_acts(view: str) -> dict[str, Act]:
-    """What is done to a page of BertViz."""
-    layer = (
-        'const menu = document.querySelector("#layer"); menu.value = "1";'
-        ' menu.dispatchEvent(new Event("change"));'
-    )
-    point = (
-        'document.querySelectorAll("%s text")[%%d].parentNode'
-        '.dispatchEvent(new MouseEvent("mouseover", {bubbles: true}));'
-    )
-    expand = (
-        'document.querySelectorAll("#collapsed .plus-sign")[0].nextElementSibling'
-        '.dispatchEvent(new MouseEvent("click", {bubbles: true}));'
-    )
-    return {
-        "heads": {
-            "hover": hovering(point % "#left"),
-            "layer": lambda meter: meter.act([layer], "#attention line"),
-        },
-        "model": {},
-        "neuron": {
-            "expand": lambda meter: meter.act([expand], "#expanded"),
-            "hover": hovering(point % "#expanded #leftText"),
-            "layer": lambda meter: meter.act([layer], "#expanded"),
-        },
-    }[view]
-
-
-def our_acts(view: str) -> dict[str, Act]:
-    """The same done to our page."""
-    press = 'dispatchEvent(new KeyboardEvent("keydown", {key: "%s"}));'
-    point = (
-        "document.querySelector(\".view:not([hidden]) .tokens-left [data-token='%d']\")"
-        '.dispatchEvent(new PointerEvent("pointerover", {bubbles: true}));'
-    )
-    expand = 'document.querySelector(".view:not([hidden]) .expander").click();'
-    shown = 'html[data-ready][data-shown*="%s"]'
-    layer = {"layer": lambda meter: meter.act([press % "j"], shown % "layer=1")}
-    return {
-        "heads": {"hover": hovering(point), **layer},
-        "model": {},
-        "neuron": {
-            "expand": lambda meter: meter.act([expand], shown % "expanded=1"),
-            "hover": hovering(point),
-            **layer,
-        },
-    }[view]
 
 
 def model_bars(bench: Bench) -> list[Bar]:
@@ -280,9 +232,12 @@ def own_bars(bench: Bench) -> list[Bar]:
         if not (view == "model" and length > LONG)
     ]
     at_512 = [bench.ours(view, 512, acts=True, more=more[view]) for view in ("heads", "model")]
+    tasks = {view: bench.longest_task(view, 512, more[view]) for view in more}
+    print("longest tasks at S=512:", ", ".join(f"{view} {ms:.0f} ms" for view, ms in tasks.items()))
     return [
         ("nodes of any page", max(cost.nodes for cost in costs), "<=", 3000),
         ("MB resident, S=512", max(c.resident for c in [*at_512, *costs]) / 1e6, "<=", 350),
+        ("ms CPU of the longest task of the page's thread, S=512", max(tasks.values()), "<=", 100),
         ("requests beyond the page's own server", sum(len(c.foreign) for c in costs), "<=", 0),
     ]
 
