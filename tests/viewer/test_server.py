@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import socket
 import statistics
 import threading
@@ -18,6 +19,7 @@ import qkvault
 from bench_load import LONG, crowd, make_vault, memory_bars, served, small_slices, stalled
 from qkvault_viewer import make_server, serve
 from qkvault_viewer import server as server_module
+from qkvault_viewer.security import CONTENT_SECURITY_POLICY
 
 if TYPE_CHECKING:
     from qkvault_viewer.server import Server
@@ -129,22 +131,42 @@ def test_the_network_is_served_with_a_token(vault_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "request_bytes",
+    ("request_bytes", "status", "kind"),
     [
-        b"GARBAGE\r\n\r\n",
-        b"GET /api/v1/stores HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n",
-        b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        b"GET /api/v1/stores HTTP/1.1\r\nHost: localhost\r\nA: " + b"x" * 40_000 + b"\r\n\r\n",
-        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n\r\n" + b"x" * 9000,
+        (b"GARBAGE\r\n\r\n", 400, "bad_request"),
+        (
+            b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n",
+            413,
+            "too_large",
+        ),
+        (b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 431, "too_large"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nA: " + b"x" * 40_000, 431, "too_large"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n", 400, "bad_request"),
+        (
+            b"GET / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: zip\r\n\r\n",
+            413,
+            "too_large",
+        ),
+        (
+            b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n\r\n" + b"x" * 9000,
+            413,
+            "too_large",
+        ),
     ],
 )
-def test_broken_requests_are_refused_and_forgotten(vault_path: Path, request_bytes: bytes) -> None:
+def test_broken_requests_are_refused_and_forgotten(
+    vault_path: Path, request_bytes: bytes, status: int, kind: str
+) -> None:
     with running(make_server([vault_path])) as at:
         with socket.create_connection(at, timeout=10) as client:
             client.sendall(request_bytes)
-            answer = client.recv(4096)
-            assert answer.split()[1][:1] == b"4"
-            assert b"Traceback" not in answer
+            answer = http.client.HTTPResponse(client)
+            answer.begin()
+            assert answer.status == status
+            assert answer.headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
+            assert answer.headers["Content-Type"] == "application/json"
+            error = json.loads(answer.read())["error"]
+            assert (error["status"], error["kind"]) == (status, kind)
         assert get(at, "/api/v1/stores")[0] == 200
 
 

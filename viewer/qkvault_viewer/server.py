@@ -47,6 +47,8 @@ class Server:
     def __init__(self, app: Any, listening: socket.socket, url: str) -> None:
         from waitress import create_server
 
+        from .early import Channel
+
         # A browser asks for several things at once: that some wait their turn is no warning.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self.url = url
@@ -56,6 +58,7 @@ class Server:
         self._server = create_server(
             app, map=self._channels, sockets=[listening], asyncore_use_poll=poll, **_WAITRESS
         )
+        self._server.channel_class = Channel
 
     def run(self) -> None:
         """Answer until Ctrl-C or :meth:`stop`, then let go of port and vaults."""
