@@ -96,7 +96,8 @@ class Page {
       if (size() === drawn) return;
       drawn = size();
       clearTimeout(this.resizing);
-      this.resizing = setTimeout(() => void this.redraw(), RESIZE_MS);
+      // An error's own notice changes the size, and is not to be drawn over.
+      this.resizing = setTimeout(() => { if (this.context) void this.redraw(); }, RESIZE_MS);
     }).observe(stage);
   }
 
