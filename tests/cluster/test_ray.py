@@ -94,13 +94,13 @@ class Run:
             self.errors.append(error)
 
     def result(self) -> RunReport:
-        self._thread.join(180)
+        self._thread.join(300)
         assert not self.errors, self.errors
         assert self.reports, "the run hangs"
         return self.reports[0]
 
 
-def wait_for(what: Any, seconds: float = 120.0) -> Any:
+def wait_for(what: Any, seconds: float = 300.0) -> Any:
     """Until it is true."""
     until = time.monotonic() + seconds
     while not (found := what()):
