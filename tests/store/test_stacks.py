@@ -282,6 +282,18 @@ def test_attention_is_derived_in_all_three(tmp_path: Path) -> None:
     assert report.derived < 1e-5
 
 
+def test_words_of_the_target_are_searched(vault: qkvault.Vault) -> None:
+    found = vault.select("wort22")
+    assert found.indices.tolist() == [
+        index
+        for index, record in enumerate(vault.iter_records())
+        if "Wort22" in known(record.target).text.split()
+    ]
+    assert len(found)
+    for row in vault.table.rows(limit=3).rows:
+        assert row["target"] == known(vault[row["index"]].target).text
+
+
 def test_specs_that_cannot_be(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     alone = [make_record(0, 5, random=random)]

@@ -96,7 +96,6 @@ def _bad_order(path: Path) -> None:
 def _lost_rows(path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("DELETE FROM example WHERE n > 100")
-        connection.execute("PRAGMA user_version=1")
     connection.close()
 
 

@@ -145,6 +145,9 @@ def table_row(row: Mapping[str, Any]) -> dict[str, Any]:
     if any(len(text) > CELL_LIMIT for text in shown["text"]):
         shown["text"] = [text[:CELL_LIMIT] for text in shown["text"]]
         cut.append("text")
+    if len(shown.get("target", "")) > CELL_LIMIT:
+        shown["target"] = shown["target"][:CELL_LIMIT]
+        cut.append("target")
     for name, value in shown["columns"].items():
         spelled = value if isinstance(value, str) else str(value)
         if len(spelled) > CELL_LIMIT:

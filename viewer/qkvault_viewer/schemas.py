@@ -95,6 +95,7 @@ _ARRAY: Final = _object(
         "precision": _TEXT,
         "max_error": _or_null(_NUMBER),
         "max_relative_error": _or_null(_NUMBER),
+        "max_error_of_largest": _or_null(_NUMBER),
         "derived": _FLAG,
     }
 )
@@ -104,6 +105,7 @@ _ROW: Final = _object(
         "id": _TEXT,
         "length": _COUNT,
         "text": _list(_TEXT),
+        "target": _TEXT,
         "label": _LABEL,
         "prediction": _OUTCOME,
         "correct": _or_null(_FLAG),
@@ -111,7 +113,7 @@ _ROW: Final = _object(
         "metrics": _map(_or_null(_NUMBER)),
         "truncated": _list(_TEXT),
     },
-    optional=("metrics", "truncated"),
+    optional=("target", "metrics", "truncated"),
 )
 _COLUMN: Final = _object(
     {

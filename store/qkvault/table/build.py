@@ -26,7 +26,7 @@ from .sorting import SORTING_SCHEMA, write_orders
 from .terms import spaced, storable
 from .words import WORDS_SCHEMA, write_frequent_words
 
-TABLE_VERSION = 1
+TABLE_VERSION = 2
 """Goes up with every change of the file's layout or meaning; other versions are rebuilt."""
 
 _BATCH = 10_000
@@ -37,7 +37,7 @@ _SCHEMA = (
 CREATE TABLE about (key TEXT PRIMARY KEY, value);
 CREATE TABLE example (
     n INTEGER PRIMARY KEY, id TEXT, first TEXT, second TEXT, length INTEGER,
-    label, prediction, correct INTEGER, columns TEXT
+    label, prediction, correct INTEGER, columns TEXT, target TEXT
 );
 """
     + WORDS_SCHEMA
@@ -152,10 +152,10 @@ def _write_examples(
     lines = _lines(source, kinds)
     written = 0
     while batch := list(islice(lines, _BATCH)):
-        connection.executemany("INSERT INTO example VALUES (?,?,?,?,?,?,?,?,?)", batch)
+        connection.executemany("INSERT INTO example VALUES (?,?,?,?,?,?,?,?,?,?)", batch)
         connection.executemany(
-            "INSERT INTO words(rowid, first, second) VALUES (?,?,?)",
-            ((line[0], spaced(line[2]), spaced(line[3] or "")) for line in batch),
+            "INSERT INTO words(rowid, first, second, target) VALUES (?,?,?,?)",
+            ((line[0], *(spaced(text or "") for text in (*line[2:4], line[9]))) for line in batch),
         )
         written += len(batch)
         report(written / len(source))
@@ -164,7 +164,7 @@ def _write_examples(
     return kinds
 
 
-_Line = tuple[int, str, str, str | None, int, Label, Prediction, bool | None, str]
+_Line = tuple[int, str, str, str | None, int, Label, Prediction, bool | None, str, str | None]
 
 
 def _lines(source: TableSource, kinds: ColumnKinds) -> Iterator[_Line]:
@@ -188,6 +188,7 @@ def _lines(source: TableSource, kinds: ColumnKinds) -> Iterator[_Line]:
             answer,
             judge(label, answer, names),
             _columns_text(kinds.place(record.columns), kinds),
+            None if record.target is None else storable(record.target.text),
         )
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _ORDERS_LIMIT: Final = 512 * 2**20
 _MASKS_LIMIT: Final = 64 * 2**20
 _ROW_SQL: Final = (
-    "SELECT n, id, first, second, length, label, prediction, correct, columns FROM example"
+    "SELECT n, id, first, second, length, label, prediction, correct, columns, target FROM example"
     " WHERE n IN (SELECT value FROM json_each(?))"
 )
 
@@ -169,12 +169,14 @@ class TableReader:
         prediction: int | float | None,
         correct: int | None,
         columns: str,
+        target: str | None,
     ) -> dict[str, Any]:
         values: list[Json] = json.loads(columns)
         return {
             "index": n,
             "id": identity,
             "text": [first] if second is None else [first, second],
+            **({} if target is None else {"target": target}),
             "length": length,
             "label": typed(label, self.columns["label"].type),
             "prediction": prediction,

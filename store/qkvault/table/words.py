@@ -27,7 +27,7 @@ _PLAIN_WORD = re.compile(r"[0-9a-z]+\Z")
 
 WORDS_SCHEMA: Final = """
 CREATE VIRTUAL TABLE words USING fts5(
-    first, second, content='', columnsize=0, tokenize='unicode61 remove_diacritics 2'
+    first, second, target, content='', columnsize=0, tokenize='unicode61 remove_diacritics 2'
 );
 CREATE TABLE frequent (
     word TEXT, prefix INTEGER, bits BLOB, PRIMARY KEY (word, prefix)
