@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from extractor import fidelity, models
+from extractor import fidelity, models, xl_models
 
 if TYPE_CHECKING:
     from extractor.fidelity import Figures
@@ -55,6 +55,17 @@ def text(
         return models.save(folder, prefix, suffix, dict(settings))
 
     return Architecture(title, lambda folder: fidelity.measure(make, folder), **flags)
+
+
+def features(title: str, family: str, **flags: bool) -> Architecture:
+    """A model of images or sounds.
+
+    Args:
+        title: as for :class:`Architecture`.
+        family: one of ``FAMILIES`` or ``REFUSED`` of :mod:`extractor.feature_models`.
+        flags: ``refused``, ``quick``.
+    """
+    return Architecture(title, lambda folder: fidelity.measure_features(family, folder), **flags)
 
 
 def _foreign(folder: Path) -> Path:
@@ -377,9 +388,30 @@ DECODERS: Final = (
         "RecurrentGemma",
         {**DECODER, "lru_width": 32, "attention_window_size": 6},
     ),
+    Architecture(
+        "Transformer-XL (memory; QKVault's own module)",
+        lambda folder: fidelity.measure(xl_models.save, folder),
+    ),
+)
+
+FEATURES: Final = (
+    features("ViT", "vit", quick=True),
+    features("DeiT", "deit"),
+    features("CLIP, vision", "clip"),
+    features("SigLIP, vision", "siglip"),
+    features("DINOv2", "dinov2"),
+    features("DINOv2 with registers", "registers"),
+    features("YOLOS", "yolos"),
+    features("VideoMAE", "videomae"),
+    features("Whisper, encoder", "whisper"),
+    features("wav2vec 2.0", "wav2vec2"),
+    features("Audio Spectrogram Transformer", "ast"),
 )
 
 REFUSED: Final = (
+    features("Swin (windows)", "swin", refused=True),
+    features("PVT v2 (fewer keys than queries)", "pvt", refused=True),
+    features("ViTMAE (masks at random)", "vitmae", refused=True),
     text("Longformer", "Longformer", {**ENCODER, "attention_window": 8}, refused=True, quick=True),
     text(
         "BigBird, block-sparse",
@@ -428,7 +460,12 @@ REFUSED: Final = (
     ),
 )
 
-GROUPS: Final = {"Encoders": ENCODERS, "Decoders": DECODERS, "": REFUSED}
+GROUPS: Final = {
+    "Encoders": ENCODERS,
+    "Decoders": DECODERS,
+    "Images and sounds, as features": FEATURES,
+    "": REFUSED,
+}
 """Headings of the table, and their rows; a refused row is listed apart from them."""
 
 ARCHITECTURES: Final = tuple(row for rows in GROUPS.values() for row in rows)

@@ -92,6 +92,13 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], tuple[int, ...], list[str]]] = {
 }
 """Name -> prefix of its classes, settings, shape of an example, names of its tokens."""
 
+REFUSED: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
+    "swin": ("Swin", WINDOWS, (3, 32, 32)),
+    "pvt": ("PvtV2", PYRAMID, (3, 32, 32)),
+    "vitmae": ("ViTMAE", IMAGES, (3, 32, 32)),
+}
+"""The same of those that cannot be captured."""
+
 
 def make_model(prefix: str, settings: dict[str, Any], suffix: str = "Model", **more: Any) -> Any:
     import transformers

@@ -10,9 +10,16 @@ import numpy as np
 import torch
 
 import qkvault
+from extractor.feature_models import FAMILIES, REFUSED, make_arrays, make_model, own_attention
 from extractor.models import write_texts
 from qkvault import InputError, Recipe, derive_attention
-from qkvault_extractor import ExtractOptions, extract
+from qkvault_extractor import (
+    ExtractOptions,
+    FeatureOptions,
+    Features,
+    extract,
+    extract_features,
+)
 from qkvault_extractor.batches import default_budget, plan_batches
 from qkvault_extractor.machine import quiet
 from qkvault_extractor.ways import WAYS
@@ -59,10 +66,37 @@ def measure(make_model: Callable[[Path], Path], folder: Path) -> Figures:
         texts = write_texts(folder / "texts.jsonl", LENGTHS)
         vault = extract_to(folder / "vault", model, texts, precision="float32")
     except InputError as refusal:
-        reason = str(refusal).partition("cannot be captured: ")[2] or str(refusal)
-        reason = reason.partition("; supported:")[0].replace(str(folder / "model"), "MODEL")
-        return Figures(notes=reason)
+        return refused(refusal, folder / "model")
     return figures_of(vault, difference_from_eager(vault, model))
+
+
+def measure_features(family: str, folder: Path) -> Figures:
+    """Make a model of images or sounds, extract some with it, and compare.
+
+    Args:
+        family: one of ``FAMILIES`` or ``REFUSED`` of :mod:`extractor.feature_models`.
+        folder: an empty one.
+    """
+    prefix, settings, shape, *_ = {**FAMILIES, **REFUSED}[family]
+    model, arrays = make_model(prefix, settings), make_arrays(shape)
+    try:
+        options = FeatureOptions(model, folder / "vault", precision="float32")
+        extract_features(options, [Features(values) for values in arrays])
+    except InputError as refusal:
+        return refused(refusal, folder / "model")
+    vault = qkvault.open(folder / "vault")
+    own = own_attention(model.get_encoder() if family == "whisper" else model, arrays)
+    differences = [
+        float(np.abs(example.attention[:, :] - theirs).max())
+        for example, theirs in zip(vault, own, strict=True)
+    ]
+    return figures_of(vault, max(differences))
+
+
+def refused(refusal: InputError, model: Path) -> Figures:
+    """Figures of a model that was refused: the reason alone."""
+    reason = str(refusal).partition("cannot be captured: ")[2] or str(refusal)
+    return Figures(notes=reason.partition("; supported:")[0].replace(str(model), "MODEL"))
 
 
 def figures_of(vault: qkvault.Vault, difference: float) -> Figures:
