@@ -25,9 +25,9 @@ HEAD = """\
 # Fidelity
 
 How true a vault is to its model, by architecture. Each row is a tiny model with random weights
-(fixed seeds) whose texts or features were extracted at float32 by the usual path, in padded batches, and
-compared with the model run by plain transformers code. `scripts/make_fidelity.py` measures it all
-and writes this file; the same rows are tests
+(fixed seeds) whose texts or features were extracted at float32 by the usual path, in batches
+(texts padded), and compared with the model run by plain transformers code.
+`scripts/make_fidelity.py` measures it all and writes this file; the same rows are tests
 (`scripts/test.sh -m slow tests/extractor/test_architectures.py`).
 
 - **captured by**: *interface* is transformers' attention interface; *operations* follows the
