@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from qkvault_cli.main import main
-from vaults import make_vault
+from vaults import make_encoder_decoder_vault, make_vault
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +25,25 @@ def test_a_view_is_written(vault: Path, tmp_path: Path, view: str, name: str) ->
     done = CliRunner().invoke(main, ["show", str(vault), name, *options])
     assert done.exit_code == 0, done.output
     assert "example 1 (r00001)" in "".join(ElementTree.parse(out).getroot().itertext())
+
+
+@pytest.fixture(scope="module")
+def translated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_encoder_decoder_vault(tmp_path_factory.mktemp("show") / "translated")
+
+
+@pytest.mark.parametrize("view", ["heads", "model", "neuron"])
+@pytest.mark.parametrize("stack", ["encoder", "decoder", "cross"])
+def test_a_stack_is_chosen(translated: Path, view: str, stack: str) -> None:
+    done = CliRunner().invoke(
+        main, ["show", str(translated), "2", "--view", view, "--stack", stack, "--layer", "1"]
+    )
+    assert done.exit_code == 0, done.output
+    said = "".join(ElementTree.fromstring(done.output).itertext())
+    assert f"{stack}, " in said
+    if view != "model":
+        assert ("Wort7" in said) == (stack != "encoder")
+        assert ("playing" in said) == (stack != "decoder")
 
 
 def test_standard_output(vault: Path) -> None:

@@ -51,6 +51,15 @@ def test_views_know_nothing_of_each_other() -> None:
         assert all(name.startswith("../") and "views" not in name for name in imported), path.name
 
 
+def test_every_part_of_an_address_is_documented() -> None:
+    state = (STATIC / "js" / "state.js").read_text(encoding="utf-8")
+    written = re.findall(r"^    \[\"(\w+)\", ", state, re.MULTILINE)
+    assert len(written) > 20
+    page = (Path(__file__).parents[2] / "docs" / "viewer.md").read_text(encoding="utf-8")
+    told = re.findall(r"`(\w+)`", page.split("## What an address says")[1])
+    assert set(written) <= set(told)
+
+
 def test_the_page_is_small() -> None:
     carried = sum(len(zlib.compress(path.read_bytes())) for path in STATIC.rglob("*.*"))
     assert carried < 160_000  # bytes it adds to a wheel
