@@ -107,6 +107,8 @@ class Meter:
 
     def open(self, address: str, ready: str) -> Cost:
         """Show a page; ``ready`` is a selector that fits once its picture stands."""
+        self._page.goto("about:blank")
+        self._page.evaluate(READY, "html")
         self._show()
         self.quieten()
         used = browser_cpu()

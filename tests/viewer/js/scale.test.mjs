@@ -5,7 +5,7 @@ import { binTokens, paintMatrix } from "../../../viewer/qkvault_viewer/static/js
 import { select } from "../../../viewer/qkvault_viewer/static/js/neuroncells.js";
 import { termsOf } from "../../../viewer/qkvault_viewer/static/js/scoreterms.js";
 import {
-  formatSigned, formatWeight, headColour, layerColour, ramp, signedColour, signedUnit,
+  formatSigned, formatWeight, headColour, layerColour, ramp, signedColour, signedUnit, formatCount,
 } from "../../../viewer/qkvault_viewer/static/js/scale.js";
 
 for (const dark of [false, true]) {
@@ -73,4 +73,9 @@ test("scores, masks and their softmax", () => {
   assert.deepEqual([...first.computed], [1, 0]);
   const [a, b] = select({ ...vectors, terms: termsOf({ causal: false }, 0, 0) }, 0).computed;
   assert.ok(Math.abs(Math.log(a / b) - 1) < 1e-6);
+});
+
+test("thousands are parted by commas", () => {
+  const written = [0, 999, 1000, 12345, 1000000].map(formatCount);
+  assert.deepEqual(written, ["0", "999", "1,000", "12,345", "1,000,000"]);
 });
