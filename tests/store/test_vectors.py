@@ -14,7 +14,7 @@ import zarr
 
 import make_golden
 import qkvault
-from qkvault import InputError, PlanMismatch, VaultError, decode_vectors, encode_vectors
+from qkvault import InputError, Lengths, PlanMismatch, VaultError, decode_vectors, encode_vectors
 from qkvault.vectors import VECTOR_ERROR, VECTOR_FILL
 
 LENGTHS = (5, 38, 9, 7, 40)
@@ -30,7 +30,7 @@ def write(path: Path, *, seed: float = 0.0, **changes: Any) -> Path:
         for unit in writer.pending():
             buffer = writer.begin(unit)
             for row, (example, n) in enumerate(zip(unit.examples, unit.lengths, strict=True)):
-                make_golden.fill_row(buffer.arrays, row, int(example), int(n), spec)
+                make_golden.fill_row(buffer.arrays, row, int(example), Lengths(int(n)), spec)
             writer.commit(buffer)
         writer.finish()
     return path
@@ -194,12 +194,12 @@ def test_a_vector_that_was_never_written_is_refused(tmp_path: Path) -> None:
     with qkvault.create(tmp_path / "v", spec, [make_golden.make_record(0, 5)]) as writer:
         (unit,) = writer.pending()
         buffer = writer.begin(unit)
-        make_golden.fill_row(buffer.arrays, 0, 0, 5, spec)
+        make_golden.fill_row(buffer.arrays, 0, 0, Lengths(5), spec)
         buffer.arrays["encoder/key"][0, 1, 0, 0] = VECTOR_FILL
         with pytest.raises(InputError, match="key of unit 0 was not filled"):
             writer.commit(buffer)
         buffer = writer.begin(unit)
-        make_golden.fill_row(buffer.arrays, 0, 0, 5, spec)
+        make_golden.fill_row(buffer.arrays, 0, 0, Lengths(5), spec)
         buffer.arrays["encoder/key"][0, 1, 0, 3, -1] = 0x7F80  # an infinite scale
         buffer.arrays["encoder/value"][0, 1, 0, 1] = VECTOR_FILL
         writer.commit(buffer)
