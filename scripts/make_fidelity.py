@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 if TYPE_CHECKING:
-    from extractor.architectures import Architecture
+    from extractor.architecture import Architecture
     from extractor.fidelity import Figures
 
 HEAD = """\

@@ -62,7 +62,9 @@ def capture(loaded: LoadedModel, batch: list[Record]) -> Captured:
         try:
             return _capture_by(way, loaded, batch, eager)
         except Mismatch as mismatch:
-            if str(mismatch) not in reasons:
+            # Ways that fail alike differ in figures only: one of them is enough.
+            kind = str(mismatch).partition(":")[0]
+            if not any(reason.startswith(kind) for reason in reasons):
                 reasons.append(str(mismatch))
     seen = [reason for reason in reasons if reason != UNSEEN]
     if not seen and not any(reported(eager, stack) for stack in (None, *STACKS)):

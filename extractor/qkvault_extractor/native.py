@@ -60,6 +60,8 @@ def compare_attention(
     for stack in dict.fromkeys(names):
         ours = [c.weights for c, name in zip(calls, names, strict=True) if name == stack]
         theirs = reported(eager, stack if sides.target else None)
+        if len(theirs) > len(ours):  # layers of another kind may report what is no map of tokens
+            theirs = [a for a in theirs if a.shape in {b.shape for b in ours}]
         if len(ours) != len(theirs):
             raise Mismatch(
                 f"{len(ours)} attention calls were captured where it reports {len(theirs)}"
@@ -85,17 +87,20 @@ def compare_kernel(calls: Sequence[AttentionCall], outputs: Mapping[int, Tensor]
     Raises:
         Mismatch: some calls did not go through it, or the difference is too large.
     """
+    import torch
+
     if len(outputs) != len(calls):
         raise Mismatch("its eager attention is not what it runs by default, so that none is known")
     pairs = []
     for call in calls:
         theirs = outputs[call.index][0]
         shared = call.query.shape[1] // call.value.shape[1]
-        ours = call.weights[0] @ call.value[0].repeat_interleave(shared, 0)
+        ours = call.weights[0] @ call.value[0].repeat_interleave(shared, 0).to(call.weights.dtype)
         size = theirs.abs().max().clamp(min=1.0)
         pairs.append((ours / size, theirs / size))
     worst = largest(pairs)
-    if not worst <= TOLERANCE:
+    rounding = torch.finfo(theirs.dtype).eps  # what the output of a kernel is rounded to
+    if not worst <= max(TOLERANCE, 2 * rounding):
         raise Mismatch(f"attention times values differs from torch's own by {worst:.1e}")
     return worst
 

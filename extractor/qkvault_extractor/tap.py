@@ -118,8 +118,9 @@ class Tap(Collector):
             self.start_scores(query, key), query, scaling, inputs["attn_mask"], inputs["is_causal"]
         )
         shared = query.shape[1] // key.shape[1]
-        wide = scores.key.repeat_interleave(shared, 1)
-        logits = torch.matmul(scores.query, wide.transpose(-1, -2)).mul_(scaling)
+        wide = scores.key.repeat_interleave(shared, 1).transpose(-1, -2)
+        # The kernels keep weights of half precision in float32 too.
+        logits = torch.matmul(scores.query.float(), wide.float()).mul_(scaling)
         for hidden in scores.hidden:
             logits.masked_fill_(hidden, torch.finfo(logits.dtype).min)
         for part, _ in scores.added:

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import qkvault
-from extractor.architectures import ENCODER
+from extractor.architecture import ENCODER
 from extractor.fidelity import batches_of, run_model
 from extractor.models import save, write_texts
 from qkvault_cli.main import main

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from extractor.architectures import ARCHITECTURES, Architecture
+from extractor.architectures import ARCHITECTURES
+
+if TYPE_CHECKING:
+    from extractor.architecture import Architecture
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "fidelity.md"
 QUICK = [row for row in ARCHITECTURES if row.quick]
