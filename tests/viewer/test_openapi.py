@@ -11,18 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from asking import Asker
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 
+from qkvault_viewer import create_app
 from qkvault_viewer.openapi import QUERY
 from qkvault_viewer.operations import OPERATIONS
 from qkvault_viewer.routes import ROOT
+from vaults import make_encoder_decoder_vault
 
 if TYPE_CHECKING:
     import schemathesis
-    from asking import Asker
 
 ADDRESS = f"{ROOT}/openapi.json"
+GOLDEN = Path(__file__).parents[1] / "golden"
 DOCS = Path(__file__).parents[2] / "docs" / "viewer-api.md"
 
 REFUSING = {"negative_data_rejection": {"expected-statuses": [400, 404, 413]}}
@@ -83,6 +86,30 @@ def test_parameters_are_those_that_are_taken(asker: Asker, document: Mapping[str
             answer = asker.get(f"{path}?{name}=")
             unknown = answer.status_code == 400 and "unknown parameter" in answer.text
             assert unknown == (name not in told), (address, name, answer.text)
+
+
+def test_documents_of_every_kind_of_vault_are_as_published(
+    document: Mapping[str, Any], tmp_path: Path
+) -> None:
+    """Vaults of each release, and one of an encoder-decoder, whose examples have targets."""
+    checker = pytest.importorskip("jsonschema_rs", reason="schemathesis is not installed")
+    vaults = sorted(GOLDEN.glob("*/*.vault"))
+    assert len(vaults) >= 4
+    vaults.append(make_encoder_decoder_vault(tmp_path / "two.vault"))
+    asker = Asker(create_app(vaults))
+    checked: Counter[str] = Counter()
+    for store in asker.app.extensions["qkvault"].values():
+        for name, address in (
+            ("Manifest", store.url),
+            ("Columns", f"{store.base}/columns"),
+            ("Examples", f"{store.base}/examples"),
+            ("Position", f"{store.base}/position/0"),
+            *(("Example", f"{store.base}/ex/{index}") for index in range(len(store.vault))),
+        ):
+            schema = {**document["components"]["schemas"][name]}
+            checker.Draft202012Validator(schema).validate(asker.json(address))
+            checked[name] += 1
+    assert checked["Manifest"] == len(vaults)
 
 
 def narrowed(document: Mapping[str, Any], asker: Asker) -> dict[str, Any]:
