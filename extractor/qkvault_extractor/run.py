@@ -189,7 +189,7 @@ class Worker:
             self._loaded.model,
             self._probe.way,
             take,
-            tiled or self._fused(records),
+            tiled or self._fused(),
             left_out=[place for place, _ in self._probe.left_out],
         )
         with torch.inference_mode(), capture as collector:
@@ -258,12 +258,16 @@ class Worker:
             torch.cuda.empty_cache()
         return False
 
-    def _fused(self, records: Sequence[Record]) -> FusedAttention | None:
-        """Fused attention, where the weights are not to be seen; tried on the first unit."""
+    def _fused(self) -> FusedAttention | None:
+        """Fused attention, where the weights are not to be seen.
+
+        Tried on the last unit whichever comes first, so that all workers come to one answer.
+        """
         replaceable = self._probe.way == "interface" and not self._probe.left_out
         if "attention" in self._writer.spec.arrays or not replaceable:
             return None
         if not self._tried:
+            records = self._writer.records(self._writer.units[-1])
             self._tried = [fuse(self._loaded, self._probe.recipes, records)]
         return self._tried[0]
 
