@@ -6,7 +6,7 @@ model before anything is written.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from qkvault_extractor.identity import identify_model, tokenizer_hash
 from qkvault_extractor.inputs import load_inputs
 from qkvault_extractor.job import check_out, plan_job, run_job
 from qkvault_extractor.limits import model_limit_of
+from qkvault_extractor.spool import RecordSpool
 from qkvault_extractor.stopwatch import Stopwatch
 from qkvault_extractor.tokens import encode_rows, number_words
 
@@ -144,7 +145,7 @@ class _TextSource:
             identity["generate"] = options.generate
         return identity
 
-    def make_records(self) -> tuple[list[Record], list[Reject]]:
+    def make_records(self) -> tuple[Sequence[Record], list[Reject]]:
         """Tokenize; write out conversations before, let the model go on afterwards."""
         options = self._options
         rows, refused = self._inputs.rows, self._inputs.rejects
@@ -153,6 +154,7 @@ class _TextSource:
                 rows, self._tokenizer, opens=bool(options.generate), on_bad=options.on_bad
             )
             refused = [*refused, *unwritten]
+        records: Sequence[Record]
         records, rejects = encode_rows(
             rows,
             self._tokenizer,
@@ -164,9 +166,9 @@ class _TextSource:
             chat=options.chat_template,
         )
         if options.chat_template:
-            records = [place_messages(record) for record in records]
+            records = RecordSpool(map(place_messages, records))
         if self._knows_words():
-            records = [number_words(record, _words_of(record)) for record in records]
+            records = RecordSpool(number_words(r, _words_of(r)) for r in records)
         if options.target_column is not None:
             records, unread = self._add_targets(records)
             rejects = [*rejects, *unread]
@@ -175,7 +177,7 @@ class _TextSource:
                 records = self._go_on(records, options.generate)
         return records, sorted([*refused, *rejects], key=lambda reject: reject.number)
 
-    def _add_targets(self, records: list[Record]) -> tuple[list[Record], list[Reject]]:
+    def _add_targets(self, records: Sequence[Record]) -> tuple[Sequence[Record], list[Reject]]:
         from qkvault_extractor.targets import TargetMaker, add_targets, find_start
 
         options, config = self._options, self._config
@@ -206,7 +208,7 @@ class _TextSource:
             )
         return room
 
-    def _go_on(self, records: list[Record], tokens: int) -> list[Record]:
+    def _go_on(self, records: Sequence[Record], tokens: int) -> Sequence[Record]:
         from qkvault_extractor.generating import continue_records
 
         options = self._options

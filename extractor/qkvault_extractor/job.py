@@ -35,7 +35,7 @@ class Source(Protocol):
     def identify(self) -> dict[str, Json]:
         """What must be equal for a run to go on with a vault, the options of the run apart."""
 
-    def make_records(self) -> tuple[list[Record], list[Reject]]:
+    def make_records(self) -> tuple[Sequence[Record], list[Reject]]:
         """Make the records, in the data's order, and list what had to be left out."""
 
     def load(self) -> LoadedModel:

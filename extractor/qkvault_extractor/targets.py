@@ -13,6 +13,7 @@ from qkvault import InputError, Target
 from qkvault_extractor.encoders import make_encoder
 from qkvault_extractor.machine import quiet
 from qkvault_extractor.rows import Reject
+from qkvault_extractor.spool import RecordSpool
 from qkvault_extractor.tokens import Spelling
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ class TargetMaker:
 
 def add_targets(
     records: Sequence[Record], rows: Mapping[str, Row], maker: TargetMaker, on_bad: OnBad
-) -> tuple[list[Record], list[Reject]]:
+) -> tuple[RecordSpool, list[Reject]]:
     """Give records the targets of their rows.
 
     Args:
@@ -166,7 +167,7 @@ def add_targets(
     Raises:
         InputError: as on "stop"; or no record is left.
     """
-    kept: list[Record] = []
+    kept = RecordSpool()
     rejects: list[Reject] = []
     for start in range(0, len(records), _BATCH_ROWS):
         batch = records[start : start + _BATCH_ROWS]

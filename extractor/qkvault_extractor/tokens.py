@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from qkvault import InputError, Json, Record
 from qkvault_extractor.encoders import Encoded, Encoder, make_encoder
 from qkvault_extractor.rows import Reject, Row
+from qkvault_extractor.spool import RecordSpool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,7 +36,7 @@ def encode_rows(
     vocab_size: int | None = None,
     on_bad: OnBad = "stop",
     chat: bool = False,
-) -> tuple[list[Record], list[Reject]]:
+) -> tuple[RecordSpool, list[Reject]]:
     """Tokenize rows, in order; see :func:`walk_records`, which this gathers.
 
     Returns:
@@ -44,7 +45,7 @@ def encode_rows(
     Raises:
         InputError: as :func:`walk_records`; or no row is left.
     """
-    records: list[Record] = []
+    records = RecordSpool()
     rejects: list[Reject] = []
     for made in walk_records(
         rows,
