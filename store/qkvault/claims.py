@@ -28,10 +28,15 @@ import weakref
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from . import disk
 from .errors import UnitTaken
+from .remote import RemotePath
+from .remote_claims import RemoteClaim
+
+if TYPE_CHECKING:
+    from .remote import Place
 
 PARTIAL: Final = ".partial"
 LEASE_S: Final = 120.0
@@ -39,6 +44,56 @@ LEASE_S: Final = 120.0
 BEAT_S: Final = LEASE_S / 6
 
 _MAX_CLAIM_BYTES: Final = 4096
+
+
+class UnitClaim(Protocol):
+    """The right to write a unit, wherever the vault stands.
+
+    Attributes:
+        folder: on this machine, for the unit's files until they get their final names.
+    """
+
+    folder: Path
+
+    @property
+    def lost(self) -> bool:
+        """Whether it was given back, or another process has taken the unit over."""
+        ...
+
+    def beat(self) -> None:
+        """Show that the holder lives."""
+        ...
+
+    def release(self) -> None:
+        """Give it back, with all that is in its folder; safe to call twice."""
+        ...
+
+    def forget(self) -> None:
+        """Let go without giving back."""
+        ...
+
+    def publish(self, file: Path, target: Any) -> None:
+        """Bring a file to its final name; ``UnitTaken`` or ``ResourceError`` where it cannot."""
+        ...
+
+    def publish_commit(self, target: Any, data: bytes) -> None:
+        """Put the unit's commit, over none but a damaged one; errors as :meth:`publish`."""
+        ...
+
+
+def take_claim(vault: Place, unit: int) -> UnitClaim:
+    """Take the claim to a unit, and show from then on that its holder lives.
+
+    Raises:
+        UnitTaken: another process holds it.
+        ResourceError: disk or object store refuses.
+    """
+    if isinstance(vault, RemotePath):
+        claim: UnitClaim = RemoteClaim(vault, PARTIAL, unit, LEASE_S)
+    else:
+        claim = Claim(vault, unit)
+    _heart.add(claim)
+    return claim
 
 
 class Claim:
@@ -68,7 +123,6 @@ class Claim:
             self.release()
             disk.sweep(self.folder)
             raise
-        _heart.add(self)
 
     @property
     def lost(self) -> bool:
@@ -102,6 +156,24 @@ class Claim:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+    def publish(self, file: Path, target: Path) -> None:
+        """Move a file of this attempt to its final name, durably.
+
+        Raises:
+            ResourceError: the disk refuses, or another process has the unit now.
+        """
+        with disk.writing(target):
+            file.replace(target)
+            disk.sync_folder(target.parent)
+
+    def publish_commit(self, target: Path, data: bytes) -> None:
+        """Put the unit's commit, over none but a damaged one."""
+        with disk.writing(target), suppress(FileNotFoundError):
+            # None that is valid can stand there. Moved, not removed, so that only the holder of
+            # the claim can do it.
+            target.rename(self.folder / "damaged-commit")
+        disk.put_if_absent(target, data, self.folder / target.name)
 
     def _begin(self, token: str) -> None:
         try:
@@ -193,11 +265,11 @@ class _Heart:
     """A thread that shows, as long as there are claims, that their process lives."""
 
     def __init__(self) -> None:
-        self._claims: weakref.WeakSet[Claim] = weakref.WeakSet()
+        self._claims: weakref.WeakSet[UnitClaim] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def add(self, claim: Claim) -> None:
+    def add(self, claim: UnitClaim) -> None:
         """Beat for a claim until it is released or forgotten."""
         with self._lock:
             self._claims.add(claim)

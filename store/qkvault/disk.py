@@ -10,17 +10,18 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import secrets
 import shutil
 import stat
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from .errors import ResourceError, VaultError
 from .remote import Changed, RemoteFile, RemotePath
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator
 
     from .remote import ObjectInfo, Place
 
@@ -132,6 +133,26 @@ def list_times(path: Place) -> dict[str, float]:
     except OSError as error:
         raise VaultError(f"cannot list {path}: {_tell(error)}") from error
     return times
+
+
+def size_lookup(folder: Place) -> Callable[[str], int | None]:
+    """What tells the sizes of files below a folder, by their paths in it; None for what is missing.
+
+    An object store is asked once, for a list of all, when the first is wanted: not in a loop that
+    waits for others to write.
+    """
+    if not isinstance(folder, RemotePath):
+        return lambda path: None if (found := look_at(folder / path)) is None else found.st_size
+    sizes: dict[str, int] = {}
+
+    def size_of(path: str) -> int | None:
+        if not sizes:
+            below = len(folder.key) + 1
+            objects = folder.bucket.objects(folder.key)
+            sizes.update((key[below:], info.st_size) for key, info in objects)
+        return sizes.get(path)
+
+    return size_of
 
 
 def open_file(path: Place, size: int | None = None) -> OpenFile:
@@ -271,8 +292,12 @@ def sync_folder(path: Path) -> None:
         os.close(fd)
 
 
-def sweep(folder: Path) -> None:
+def sweep(folder: Place) -> None:
     """Remove a folder of leftovers, as far as the disk lets it; whoever comes next goes on."""
+    if isinstance(folder, RemotePath):
+        with suppress(VaultError):
+            folder.bucket.remove(key for key, _ in folder.bucket.objects(folder.key))
+        return
     with suppress(OSError):  # which rmtree lets through where it looks at what it has opened
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -300,6 +325,16 @@ def write_file(path: Path, data: bytes, *, sync: bool = True) -> None:
                 os.fsync(fd)
         finally:
             os.close(fd)
+
+
+def publish(path: Place, data: bytes, partial: Place) -> None:
+    """Publish a file as :func:`put_if_absent` does, with a temporary one below ``partial``."""
+    if isinstance(path, RemotePath) or isinstance(partial, RemotePath):
+        put_if_absent(path, data, Path())
+        return
+    with writing(partial):
+        partial.mkdir(exist_ok=True)
+    put_if_absent(path, data, partial / f"{path.name}.{secrets.token_hex(4)}")
 
 
 def put_if_absent(path: Place, data: bytes, temporary: Path) -> None:

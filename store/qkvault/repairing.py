@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import disk
-from .claims import Claim
+from .claims import take_claim
 from .commits import COMMITS, MANIFEST, MAX_MANIFEST_BYTES, commit_path, parse_manifest
 from .errors import InputError, ResourceError, UnitTaken, VaultError
 from .origins import model_heads
@@ -219,7 +219,7 @@ def _is_redone(path: Path, unit: int) -> bool:
     if disk.look_at(file, follow=False) is None:
         return False
     try:
-        claim = Claim(path, unit)
+        claim = take_claim(path, unit)
     except UnitTaken:  # an extraction that goes on with the vault is at it
         return False
     try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from .claims import Claim
+    from .claims import UnitClaim
     from .metadata import ArrayMeta
 
 
@@ -77,7 +77,7 @@ class UnitBuffer:
         self,
         unit: Unit,
         metas: dict[str, ArrayMeta],
-        claim: Claim,
+        claim: UnitClaim,
         take_memory: Callable[[int], NDArray[np.uint8]],
     ) -> None:
         self.unit = unit

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import secrets
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import disk
 from .chunks import UNIT_BYTES, group_name
-from .claims import PARTIAL, Claim
+from .claims import PARTIAL, take_claim
 from .commits import (
+    COMMITS,
     MANIFEST,
     Commit,
     commit_bytes,
@@ -23,8 +22,10 @@ from .commits import (
 )
 from .documents import differing
 from .errors import PlanMismatch, ResourceError, UnitTaken, VaultError
+from .making import make_vault
 from .packing import Watch, chunk_groups, encode_ahead
-from .planning import make_folder, sweep_dead_plans
+from .planning import sweep_dead_plans
+from .remote import Place, RemotePath, locate
 from .shards import ShardReceipt, ShardWriter
 from .store import Store
 from .units import Receipt, Unit, UnitBuffer
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 
 def create(
-    path: Path | str,
+    path: Place | str,
     spec: VaultSpec,
     records: Iterable[Record],
     *,
@@ -61,12 +62,12 @@ def create(
         InputError: the path is taken; the spec or a record cannot be used; no records; an id twice.
         ResourceError: the disk refuses.
     """
-    folder = Path(path)
-    make_folder(folder, spec, records, rejects, compress)
+    folder = locate(path)
+    make_vault(folder, spec, records, rejects, compress)
     return VaultWriter(folder)
 
 
-def resume(path: Path | str, identity: Mapping[str, Json] | None = None) -> VaultWriter:
+def resume(path: Place | str, identity: Mapping[str, Json] | None = None) -> VaultWriter:
     """Go on with a vault; a finished one has no pending units.
 
     Args:
@@ -77,13 +78,13 @@ def resume(path: Path | str, identity: Mapping[str, Json] | None = None) -> Vaul
         VaultError: not a vault, or its plan is damaged.
         PlanMismatch: the identity differs, naming each key.
     """
-    writer = VaultWriter(Path(path))
+    writer = VaultWriter(locate(path))
     if identity is not None:
         _compare(writer.path, writer.spec.identity, identity)
     return writer
 
 
-def _compare(path: Path, kept: Mapping[str, Json], asked: Mapping[str, Json]) -> None:
+def _compare(path: Place, kept: Mapping[str, Json], asked: Mapping[str, Json]) -> None:
     differences = [f"{key} (was {was}, now {now})" for key, was, now in differing(kept, asked)]
     if differences:
         raise PlanMismatch(
@@ -102,7 +103,7 @@ class VaultWriter:
             around it, in the thread that does it; may be set to what counts them.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self.path = path
         self.watch: Watch = _ignore
         self._spare: list[NDArray[np.uint8]] = []
@@ -155,8 +156,14 @@ class VaultWriter:
         """
         if disk.look_at(self.path / MANIFEST):
             return []
-        units = self.units if among is None else among
-        return [unit for unit in units if self._commit(unit.id) is None]
+        names = disk.list_times(self.path / COMMITS).keys()
+        size_of = disk.size_lookup(self.path)
+        return [
+            unit
+            for unit in (self.units if among is None else among)
+            if commit_path(unit.id).rpartition("/")[2] not in names
+            or self._commit(unit.id, size_of) is None
+        ]
 
     def records(self, unit: Unit) -> list[Record]:
         """Records of a unit's examples, by row."""
@@ -169,7 +176,7 @@ class VaultWriter:
             UnitTaken: another process is writing it, or has written it.
         """
         self._refuse_committed(unit)
-        claim = Claim(self.path, unit.id)
+        claim = take_claim(self.path, unit.id)
         try:
             self._refuse_committed(unit)  # by one who held the claim until just now
             return UnitBuffer(unit, self._metas(unit), claim, self._take_memory)
@@ -194,7 +201,7 @@ class VaultWriter:
         return np.empty(max(size, UNIT_BYTES), np.uint8)
 
     def _refuse_committed(self, unit: Unit) -> None:
-        if self._commit(unit.id) is not None:
+        if self._commit(unit.id, disk.size_lookup(self.path)) is not None:
             raise UnitTaken(f"unit {unit.id} has been written by another process")
 
     def commit(self, buffer: UnitBuffer) -> Receipt:
@@ -211,12 +218,7 @@ class VaultWriter:
             buffer.check(metas)
             receipts = self._write_shards(buffer, metas)
             data = commit_bytes(self._store.plan, unit.id, receipts)
-            file = self.path / commit_path(unit.id)
-            with disk.writing(file), suppress(FileNotFoundError):
-                # None that is valid can stand there. Moved, not removed, so that only the holder
-                # of the claim can do it.
-                file.rename(buffer.claim.folder / "damaged-commit")
-            disk.put_if_absent(file, data, buffer.claim.folder / file.name)
+            buffer.claim.publish_commit(self.path / commit_path(unit.id), data)
         except ResourceError:
             if buffer.claim.lost:
                 raise UnitTaken(f"unit {unit.id} was taken over by another process") from None
@@ -237,8 +239,9 @@ class VaultWriter:
         plan = self._store.plan
         hashes = []
         stored: dict[str, int] = {}
+        size_of = disk.size_lookup(self.path)
         for number in range(plan.units):
-            commit = self._commit(number)
+            commit = self._commit(number, size_of)
             if commit is None:
                 left = len(self.pending())
                 raise VaultError(
@@ -250,23 +253,22 @@ class VaultWriter:
                 stored[array] = stored.get(array, 0) + receipt.size
         self._put_manifest(manifest_bytes(plan, commits_digest(hashes), stored))
         disk.sweep(self.path / PARTIAL)
-        sweep_dead_plans(self.path)
+        if not isinstance(self.path, RemotePath):
+            sweep_dead_plans(self.path)
         self.close()
         return Vault(self.path).digest
 
     def _put_manifest(self, data: bytes) -> None:
-        file, partial = self.path / MANIFEST, self.path / PARTIAL
+        file = self.path / MANIFEST
         if disk.look_at(file):
             return
-        with disk.writing(partial):
-            partial.mkdir(exist_ok=True)
         try:
-            disk.put_if_absent(file, data, partial / f"{MANIFEST}.{secrets.token_hex(4)}")
+            disk.publish(file, data, self.path / PARTIAL)
         except ResourceError:
             if not disk.look_at(file):  # else another process was first, and has swept up
                 raise
 
-    def _commit(self, unit: int) -> Commit | None:
+    def _commit(self, unit: int, size_of: Callable[[str], int | None]) -> Commit | None:
         """A unit's commit, if it is valid and its files have the committed sizes.
 
         Raises:
@@ -278,11 +280,8 @@ class VaultWriter:
             if isinstance(error.__cause__, OSError):
                 raise
             return None
-        for path, receipt in commit.files.items():
-            status = disk.look_at(self.path / path)
-            if status is None or status.st_size != receipt.size:
-                return None
-        return commit
+        sound = all(size_of(path) == receipt.size for path, receipt in commit.files.items())
+        return commit if sound else None
 
     def _metas(self, unit: Unit) -> dict[str, ArrayMeta]:
         paths = self._store.bucket_arrays()
@@ -311,9 +310,8 @@ class VaultWriter:
                 writer.abandon()
             written.append((temporary, self.path / final))
         for temporary, target in written:
-            with self.watch("write"), disk.writing(target):
-                temporary.replace(target)
-                disk.sync_folder(target.parent)
+            with self.watch("write"):
+                buffer.claim.publish(temporary, target)
         return receipts
 
 

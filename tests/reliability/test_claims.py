@@ -15,7 +15,7 @@ from test_kills import in_child
 
 import qkvault
 from qkvault import claims
-from qkvault.claims import BEAT_S, LEASE_S, Claim
+from qkvault.claims import BEAT_S, LEASE_S, Claim, take_claim
 from vaults import fill
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def test_a_holder_shows_that_it_lives(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def _hold_until_a_beat(vault: Path) -> None:
-    claim = Claim(vault, 0)
+    claim = take_claim(vault, 0)
     lease = vault / ".partial/00000000.claim"
     os.utime(lease, (0, 0))
     deadline = time.monotonic() + 5
