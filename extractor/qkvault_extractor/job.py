@@ -23,7 +23,7 @@ from qkvault_extractor.stopwatch import Stopwatch
 from qkvault_extractor.ways import TILED, WAYS
 
 if TYPE_CHECKING:
-    from qkvault import Record, VaultWriter
+    from qkvault import Place, Record, VaultWriter
     from qkvault_extractor.model import LoadedModel
     from qkvault_extractor.probe import Probe
     from qkvault_extractor.rows import Reject
@@ -47,7 +47,7 @@ class Source(Protocol):
 
 def run_job(
     source: Source,
-    out: Path,
+    out: Place,
     options: RunOptions,
     progress: Callable[[Progress], None] | None,
     watch: Stopwatch,
@@ -74,7 +74,7 @@ def run_job(
     return job.report(complete, written)
 
 
-def plan_job(source: Source, out: Path, options: RunOptions) -> PlanReport:
+def plan_job(source: Source, out: Place, options: RunOptions) -> PlanReport:
     """Plan the vault of a source, or make sure that the one that is there is of that plan.
 
     Args:
@@ -90,13 +90,16 @@ def plan_job(source: Source, out: Path, options: RunOptions) -> PlanReport:
     return PlanReport(state not in ("absent", "empty"), found.examples, found.units, found.done)
 
 
-def check_out(out: Path) -> VaultState:
+def check_out(out: Place) -> VaultState:
     """Refuse a folder that no vault can be made in.
 
     Raises:
         InputError: it holds something else, or cannot be made.
     """
     state = qkvault.vault_state(out)
+    if not isinstance(out, Path):
+        # Nothing is put over what stands there, and a plan that was cut short may go on.
+        return "empty" if state == "other" else state
     if state == "other":
         kind = "a folder that is not a vault" if out.is_dir() else "a file"
         raise InputError(f"--out {out} is {kind}; give a new folder, or a vault to go on with")
@@ -109,7 +112,7 @@ def check_out(out: Path) -> VaultState:
 class _Job:
     """One extraction; the model's weights are loaded when first needed."""
 
-    def __init__(self, source: Source, out: Path, options: RunOptions, watch: Stopwatch) -> None:
+    def __init__(self, source: Source, out: Place, options: RunOptions, watch: Stopwatch) -> None:
         self._source = source
         self._out = out
         self._options = options

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import qkvault
@@ -77,7 +76,7 @@ def stop() -> None:
 def _worker(job: Job) -> Worker:
     from qkvault_extractor.run import Worker
 
-    writer = qkvault.resume(Path(job.vault))
+    writer = qkvault.resume(job.vault)
     if writer.plan_hash != job.plan:
         raise PlanMismatch(
             f"{job.vault} holds another plan here than where it is run from; "

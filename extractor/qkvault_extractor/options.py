@@ -18,11 +18,13 @@ from qkvault import (
     Precision,
     VectorPrecision,
     choose_vectors,
+    locate,
 )
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from qkvault import Place
     from qkvault_extractor.stopwatch import Profile
 
 OnBad = Literal["stop", "skip"]
@@ -119,7 +121,7 @@ class ExtractOptions(RunOptions):
 
     model: str
     data: tuple[str, ...]
-    out: Path
+    out: Place
     format: str | None = None
     text_columns: tuple[str, ...] = ()
     label_column: str | None = None
@@ -151,7 +153,7 @@ class ExtractOptions(RunOptions):
             raise InputError("no data given; name at least one file or data set")
         _require_positive("limit", self.limit)
         _require_positive("max_length", self.max_length)
-        object.__setattr__(self, "out", Path(self.out))
+        object.__setattr__(self, "out", locate(self.out))
         object.__setattr__(self, "data", tuple(self.data))
         object.__setattr__(self, "text_columns", tuple(self.text_columns))
 
@@ -167,7 +169,7 @@ class FeatureOptions(RunOptions):
     """
 
     model: str | Path | PreTrainedModel
-    out: Path
+    out: Place
 
     def __post_init__(self) -> None:
         """Refuse what can never work.
@@ -178,7 +180,7 @@ class FeatureOptions(RunOptions):
         super().__post_init__()
         if isinstance(self.model, Path):
             object.__setattr__(self, "model", str(self.model))
-        object.__setattr__(self, "out", Path(self.out))
+        object.__setattr__(self, "out", locate(self.out))
 
 
 def _require_positive(name: str, number: int | None) -> None:

@@ -73,7 +73,7 @@ def refuse_other_attention(path: Place, spec: VaultSpec, loaded: LoadedModel, fo
 
 
 def ready_for(
-    path: Path, spec: VaultSpec, records: Sequence[Record], model: str | None, device: str
+    path: Place, spec: VaultSpec, records: Sequence[Record], model: str | None, device: str
 ) -> tuple[LoadedModel, Probe]:
     """Load the model that a vault was planned for; nothing is loaded before it is known to be.
 
@@ -123,7 +123,7 @@ def _dtype_of(spec: VaultSpec) -> str:
     return str(told)
 
 
-def find_model(path: Path, spec: VaultSpec) -> str:
+def find_model(path: Place, spec: VaultSpec) -> str:
     """Where the model lay, if it still does: a folder. A Hub name out of a vault is not followed,
     for the vault may be anybody's.
 
@@ -141,7 +141,7 @@ def find_model(path: Path, spec: VaultSpec) -> str:
 
 
 def _refuse_other_model(
-    path: Path,
+    path: Place,
     spec: VaultSpec,
     name: str,
     config: PreTrainedConfig,

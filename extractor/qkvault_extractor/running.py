@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import qkvault
@@ -18,7 +17,7 @@ from qkvault_extractor.meter import Meter
 from qkvault_extractor.ready import batch_budget, ready_for
 
 if TYPE_CHECKING:
-    from qkvault import Unit, VaultWriter
+    from qkvault import Place, Unit, VaultWriter
     from qkvault_extractor.model import LoadedModel
     from qkvault_extractor.options import Progress
     from qkvault_extractor.probe import Probe
@@ -82,7 +81,7 @@ class RunReport:
 
 
 def run_vault(
-    path: Path | str,
+    path: Place | str,
     executor: Executor | None = None,
     *,
     window: int = 8,

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 import qkvault
 
+from .places import PLACE
 from .progress import Meter, format_bytes
 from .subset import Subset, subset_options
 from .vectors import vectors_option
 
-out_option = click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Vault to write."
-)
+out_option = click.option("--out", required=True, type=PLACE, help="Vault to write.")
 
 
 @click.command()
-@click.argument("vault", type=click.Path(path_type=Path))
+@click.argument("vault", type=PLACE)
 @out_option
 @subset_options
 @click.option(
@@ -28,8 +25,8 @@ out_option = click.option(
 )
 @vectors_option("Keep float32 queries, keys or values at fewer bits, as in qkvault extract.")
 def copy(
-    vault: Path,
-    out: Path,
+    vault: qkvault.Place,
+    out: qkvault.Place,
     subset: Subset,
     precision: qkvault.Precision | None,
     vectors: dict[qkvault.ArrayName, qkvault.VectorPrecision],
@@ -63,10 +60,10 @@ def copy(
 
 
 @click.command()
-@click.argument("base", type=click.Path(path_type=Path))
-@click.argument("more", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("base", type=PLACE)
+@click.argument("more", nargs=-1, required=True, type=PLACE)
 @out_option
-def append(base: Path, more: tuple[Path, ...], out: Path) -> None:
+def append(base: qkvault.Place, more: tuple[qkvault.Place, ...], out: qkvault.Place) -> None:
     """Make a new vault of the examples of BASE, followed by those of MORE.
 
     BASE stays as it is. All must be of one model, with the same arrays at the same precision; no id

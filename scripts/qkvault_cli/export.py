@@ -8,12 +8,13 @@ import click
 
 import qkvault
 
+from .places import PLACE
 from .progress import Meter, format_bytes
 from .subset import Subset, subset_options
 
 
 @click.command()
-@click.argument("vault", type=click.Path(path_type=Path))
+@click.argument("vault", type=PLACE)
 @click.option(
     "--to",
     "target",
@@ -22,7 +23,7 @@ from .subset import Subset, subset_options
     help="File to write; ends in .h5, .npz or .csv.",
 )
 @subset_options
-def export(vault: Path, target: Path, subset: Subset) -> None:
+def export(vault: qkvault.Place, target: Path, subset: Subset) -> None:
     """Write VAULT, or part of it, to one file for other programs.
 
     An .h5 file explains itself, and qkvault.open reads it like a vault. An .npz file holds numpy

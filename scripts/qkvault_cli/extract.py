@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .engine import HERE, Engine, engine_options, open_engine
+from .places import PLACE
 from .progress import RunLog, format_bytes, format_seconds
 from .vectors import vectors_option
 
 if TYPE_CHECKING:
+    from qkvault import Place
     from qkvault_extractor import ExtractOptions, ExtractReport, Profile
 
 FORMATS = ("jsonl", "csv", "tsv", "parquet", "text", "conll", "mrpc", "datasets")
@@ -52,7 +53,7 @@ def tell_profile(profile: Profile) -> list[str]:
     return [*lines, f"limited by: {profile.limit} ({STAGES[profile.limit]})"]
 
 
-def summarise(report: ExtractReport, out: Path) -> str:
+def summarise(report: ExtractReport, out: Place) -> str:
     """One line about a finished extraction."""
     if report.already_complete:
         return f"{out}: already complete, {report.examples} examples; nothing to do"
@@ -77,7 +78,7 @@ _OPTIONS = (
         multiple=True,
         help="File, folder or `datasets` name; repeat to join files.",
     ),
-    click.option("--out", required=True, type=click.Path(path_type=Path), help="Vault to write."),
+    click.option("--out", required=True, type=PLACE, help="Vault to write."),
     click.option(
         "--format", "format_", type=click.Choice(FORMATS), help="Force the data's format."
     ),

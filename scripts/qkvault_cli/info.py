@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import click
 
 import qkvault
 
+from .places import PLACE
 from .progress import format_bytes
 
 
 @click.command()
-@click.argument("vault", type=click.Path(path_type=Path))
+@click.argument("vault", type=PLACE)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
-def info(vault: Path, as_json: bool) -> None:
+def info(vault: qkvault.Place, as_json: bool) -> None:
     """Say what VAULT holds: model, examples, arrays, precision, size.
 
     An unfinished vault is described too, with what is still pending.

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .engine import engine_options, open_engine
+from .places import PLACE
 from .progress import RunLog, format_bytes, format_seconds
 
 if TYPE_CHECKING:
+    from qkvault import Place
     from qkvault_extractor import Part, RunReport
 
 
@@ -33,7 +34,7 @@ class PartType(click.ParamType[Any]):
 
 
 @click.command()
-@click.argument("vault", type=click.Path(path_type=Path))
+@click.argument("vault", type=PLACE)
 @click.option("--model", help="Folder or Hub name of the model, where it is not where it was.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps or auto.")
 @click.option("--part", type=PartType(), help="Run only units whose number leaves K modulo N.")
@@ -44,7 +45,7 @@ class PartType(click.ParamType[Any]):
 )
 @engine_options
 @click.option("--log-json", is_flag=True, help="Log one JSON object a line.")
-def run(vault: Path, log_json: bool, **chosen: Any) -> None:
+def run(vault: Place, log_json: bool, **chosen: Any) -> None:
     """Run what is pending in VAULT, and finish it once nothing is.
 
     Any number of these may run at once, on any machines that see VAULT; each unit is written by
@@ -65,7 +66,7 @@ def run(vault: Path, log_json: bool, **chosen: Any) -> None:
         log.finish(summarise_run(report, vault), **asdict(report))
 
 
-def summarise_run(report: RunReport, vault: Path) -> str:
+def summarise_run(report: RunReport, vault: Place) -> str:
     """One line about a run."""
     what = (
         f"{report.units} units ({report.examples} examples, {format_bytes(report.bytes)}) in "

@@ -9,8 +9,10 @@ import click
 
 import qkvault
 
+from .places import PLACE
+
 if TYPE_CHECKING:
-    from qkvault import Example, Vault
+    from qkvault import Example, Place, Vault
 
 
 def find_example(vault: Vault, name: str) -> Example:
@@ -24,7 +26,7 @@ def find_example(vault: Vault, name: str) -> Example:
 
 
 @click.command()
-@click.argument("vault", type=click.Path(path_type=Path))
+@click.argument("vault", type=PLACE)
 @click.argument("example", metavar="ID")
 @click.option(
     "--view",
@@ -46,7 +48,7 @@ def find_example(vault: Vault, name: str) -> Example:
     help="Standard output if not given.",
 )
 def show(
-    vault: Path,
+    vault: Place,
     example: str,
     view: Literal["heads", "model", "neuron"],
     stack: str | None,

@@ -6,21 +6,21 @@ import json
 import sys
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 import qkvault
 
+from .places import PLACE
 from .progress import format_bytes, format_seconds
 
 if TYPE_CHECKING:
-    from qkvault import Status
+    from qkvault import Place, Status
 
 
 @click.command()
-@click.argument("vault", type=click.Path(path_type=Path))
+@click.argument("vault", type=PLACE)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @click.option("--watch", is_flag=True, help="Say it again and again until VAULT is complete.")
 @click.option(
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Seconds between two looks with --watch.",
 )
-def status(vault: Path, as_json: bool, watch: bool, every: float) -> None:
+def status(vault: Place, as_json: bool, watch: bool, every: float) -> None:
     """Say how far VAULT is: units done, running and pending, pace and time left.
 
     It reads the vault's own records, so it works on any machine that sees VAULT, whoever is running

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 import qkvault
 
+from .places import PLACE
 from .progress import Meter, format_bytes
 
 MAX_EXAMPLES_NAMED = 8
 
 
-def check(vault: Path, full: bool, derive: bool = False) -> bool:
+def check(vault: qkvault.Place, full: bool, derive: bool = False) -> bool:
     """Verify ``vault``, print one line per damage and a closing line; true where it is clean."""
     with Meter("verify", "units") as meter:
         report = qkvault.verify(
@@ -48,13 +47,13 @@ def _touched(examples: tuple[int, ...]) -> str:
 
 
 @click.command()
-@click.argument("vault", type=click.Path(path_type=Path))
+@click.argument("vault", type=PLACE)
 @click.option("--full", is_flag=True, help="Read and decode every byte, check values as well.")
 @click.option(
     "--derive", is_flag=True, help="Compute attention from queries and keys and compare it."
 )
 @click.pass_context
-def verify(ctx: click.Context, vault: Path, full: bool, derive: bool) -> None:
+def verify(ctx: click.Context, vault: qkvault.Place, full: bool, derive: bool) -> None:
     """Check that VAULT is whole: exit code 0 where it is, 3 where it is not.
 
     The quick check reads records, sizes and indexes; --full decodes every chunk.

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from .places import PLACE
 
-def serve_vaults(paths: list[Path], host: str, port: int, token: str | None, browse: bool) -> None:
+if TYPE_CHECKING:
+    import qkvault
+
+
+def serve_vaults(
+    paths: list[qkvault.Place], host: str, port: int, token: str | None, browse: bool
+) -> None:
     """Serve until Ctrl-C, printing the page's address once it answers."""
     from qkvault_viewer import serve
 
@@ -32,12 +39,14 @@ browse_option = click.option(
 
 
 @click.command()
-@click.argument("vaults", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("vaults", nargs=-1, required=True, type=PLACE)
 @host_option
 @port_option
 @token_option
 @browse_option
-def view(vaults: tuple[Path, ...], host: str, port: int, token: str | None, browse: bool) -> None:
+def view(
+    vaults: tuple[qkvault.Place, ...], host: str, port: int, token: str | None, browse: bool
+) -> None:
     """Look at one or more VAULTS in a browser.
 
     \b

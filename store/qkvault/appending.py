@@ -17,6 +17,7 @@ from .errors import InputError, PlanMismatch
 from .origins import attention_error, model_heads
 from .parts import choose_part
 from .plan import spec_document
+from .remote import Place, RemotePath, locate
 from .vault import Vault
 
 if TYPE_CHECKING:
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
 
 _NAMED: Final = 5
 _LINEAGE: Final = ("append", "copy")
-Source = Vault | Path | str
+Source = Vault | Place | str
 
 
 def append(
     base: Source,
     more: Source | Sequence[Source],
-    out: Path | str,
+    out: Place | str,
     progress: Progress | None = None,
 ) -> Vault:
     """Make a new vault of the examples of some vaults, one vault after the other.
@@ -54,7 +55,7 @@ def append(
         VaultError: a vault is damaged or unfinished.
         ResourceError: the disk refuses.
     """
-    others = [more] if isinstance(more, str | Path | Vault) else list(more)
+    others = [more] if isinstance(more, str | Path | RemotePath | Vault) else list(more)
     if not others:
         raise InputError(f"there is nothing to append to {base}; name at least one more vault")
     with ExitStack() as stack:
@@ -67,7 +68,7 @@ def append(
         _refuse_shared_ids(opened)
         parts = [choose_part(vault, None, None, None, None) for vault in opened]
         spec = _join_specs(opened)
-        return copy_parts(parts, spec, Path(out), compress=True, progress=progress)
+        return copy_parts(parts, spec, locate(out), compress=True, progress=progress)
 
 
 def _refuse_another_kind(base: Vault, other: Vault) -> None:

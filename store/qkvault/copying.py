@@ -7,7 +7,6 @@ What is kept at its own precision is copied code by code. Heads of the copy are 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -20,6 +19,7 @@ from .errors import PlanMismatch
 from .parts import Part, choose_part
 from .plan import spec_document
 from .precision import decode_attention, encode_attention
+from .remote import Place, locate
 from .store import vault_state
 from .vault import Vault
 from .vectors import decode_vectors, encode_vectors
@@ -38,8 +38,8 @@ Progress = Callable[[int, int], None]
 
 
 def copy(
-    source: Vault | Path | str,
-    path: Path | str,
+    source: Vault | Place | str,
+    path: Place | str,
     *,
     examples: Examples = None,
     stack: str | None = None,
@@ -78,10 +78,10 @@ def copy(
     part = choose_part(
         vault, examples, layers, heads, arrays, precision=precision, vectors=vectors, stack=stack
     )
-    return copy_part(part, Path(path), compress=compress, progress=progress)
+    return copy_part(part, locate(path), compress=compress, progress=progress)
 
 
-def copy_part(part: Part, folder: Path, *, compress: bool, progress: Progress | None) -> Vault:
+def copy_part(part: Part, folder: Place, *, compress: bool, progress: Progress | None) -> Vault:
     """Copy what was chosen; errors are those of :func:`copy`."""
     return copy_parts([part], part.spec, folder, compress=compress, progress=progress)
 
@@ -89,7 +89,7 @@ def copy_part(part: Part, folder: Path, *, compress: bool, progress: Progress | 
 def copy_parts(
     parts: Sequence[Part],
     spec: VaultSpec,
-    folder: Path,
+    folder: Place,
     *,
     compress: bool,
     progress: Progress | None,
@@ -105,7 +105,7 @@ def copy_parts(
     return Vault(folder)
 
 
-def _refuse_another_kind(folder: Path, begun: VaultSpec, asked: VaultSpec) -> None:
+def _refuse_another_kind(folder: Place, begun: VaultSpec, asked: VaultSpec) -> None:
     """The same examples, layers and heads of the same vault, but other arrays or types of them."""
     kept, wanted = (
         {key: value for key, value in spec_document(spec).items() if key != "provenance"}

@@ -23,6 +23,8 @@ from .security import MAX_BODY, Guard
 from .stores import open_stores
 
 if TYPE_CHECKING:
+    from qkvault import Place
+
     from .stores import Store
 
 STATIC: Final = Path(__file__).parent / "static"
@@ -35,7 +37,7 @@ mimetypes.add_type("image/svg+xml", ".svg")
 
 
 def create_app(
-    vaults: Sequence[Path | str], token: str | None = None, framed_by: Sequence[str] = ()
+    vaults: Sequence[Place | str], token: str | None = None, framed_by: Sequence[str] = ()
 ) -> Flask:
     """The viewer as a WSGI application.
 

@@ -9,11 +9,10 @@ import socket
 import threading
 import webbrowser
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from qkvault import InputError, QKVaultError, ResourceError, Vault
+from qkvault import InputError, Place, QKVaultError, ResourceError, Vault
 
 from .app import create_app
 from .security import is_loopback
@@ -81,7 +80,7 @@ class Server:
 
 
 def make_server(
-    vaults: Sequence[Path | str],
+    vaults: Sequence[Place | str],
     host: str = "127.0.0.1",
     port: int = 0,
     token: str | None = None,
@@ -116,7 +115,7 @@ def make_server(
 
 
 def serve(
-    vaults: Sequence[Path | str],
+    vaults: Sequence[Place | str],
     host: str = "127.0.0.1",
     port: int = 0,
     open_browser: bool = False,

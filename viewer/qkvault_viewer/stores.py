@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import qkvault
@@ -46,7 +45,7 @@ class Store:
         return f"{self.url}/{self.tag}"
 
 
-def open_stores(paths: Iterable[Path | str]) -> Mapping[str, Store]:
+def open_stores(paths: Iterable[qkvault.Place | str]) -> Mapping[str, Store]:
     """Open vaults to be served, in the order given, by name.
 
     Raises:
@@ -55,7 +54,7 @@ def open_stores(paths: Iterable[Path | str]) -> Mapping[str, Store]:
     """
     stores: dict[str, Store] = {}
     for path in paths:
-        folder = Path(path).resolve()
+        folder = qkvault.locate(path).resolve()
         title = folder.name
         name = _free_name(title, stores)
         stores[name] = Store(name, title, qkvault.open(folder))
