@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from qkvault import Place
+
 LENGTHS = (5, 7, 8, 11, 12, 14, 15, 16, 6, 13, 5, 9, 70, 66)
 """Tokens of each example: three buckets, the last with thumbnails smaller than the maps."""
 
@@ -86,14 +88,14 @@ class World:
         """The same plan, but a model that gives other values."""
         return replace(self, seed=self.seed + 1)
 
-    def write(self, path: Path) -> Path:
+    def write(self, path: Place | str) -> Place | str:
         """Plan or resume the vault, write what is pending, finish it."""
         with self.open_writer(path) as writer:
             self.write_pending(writer)
             writer.finish()
         return path
 
-    def open_writer(self, path: Path) -> VaultWriter:
+    def open_writer(self, path: Place | str) -> VaultWriter:
         """Create the vault, or go on with the one that is there."""
         if qkvault.vault_state(path) in ("absent", "empty"):
             return qkvault.create(
