@@ -32,7 +32,7 @@ from .units import Receipt, Unit, UnitBuffer
 from .vault import Vault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
