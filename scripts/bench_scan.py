@@ -22,7 +22,7 @@ import numpy as np
 import zarr
 
 import qkvault
-from bench_store import Data, fill
+from bench_corpus import Data, fill
 
 Measured = tuple[float, float]
 SLOW = "zarr-python, examples"
