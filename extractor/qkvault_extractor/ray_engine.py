@@ -301,6 +301,8 @@ def _connect(workers: int, cpus: float) -> Any:
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     # A busy machine takes longer than Ray's own half minute to start.
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
+    # Ray's workers give way to all else (nice 15); ours are what the machine is there for.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         import ray
     except ImportError:
@@ -311,7 +313,8 @@ def _connect(workers: int, cpus: float) -> Any:
     if local:
         processors = max(os.cpu_count() or 1, math.ceil(workers * cpus))
         start |= {"num_cpus": processors, "include_dashboard": False}
-        start |= {"_node_ip_address": "127.0.0.1"}
+        # "local": never a cluster that somebody has left running here
+        start |= {"address": "local", "_node_ip_address": "127.0.0.1"}
     try:
         ray.init(**start)
     except Exception as error:  # of many kinds, none of them documented

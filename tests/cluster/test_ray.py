@@ -53,7 +53,12 @@ def environment() -> Iterator[None]:
         found = os.environ.get("PYTHONPATH", "")
         patch.setenv("PYTHONPATH", os.pathsep.join([*ROOTS, *([found] if found else [])]))
         patch.delenv("RAY_ADDRESS", raising=False)
-        for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_raylet_start_wait_time_s"):
+        for name in (
+            "RAY_AUTH_MODE",
+            "RAY_AUTH_TOKEN",
+            "RAY_raylet_start_wait_time_s",
+            "RAY_worker_niceness",
+        ):
             patch.setenv(name, os.environ.get(name, ""))
             patch.delenv(name)
         # A node that is gone is noticed within seconds, not after half a minute.
