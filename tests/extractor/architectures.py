@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from extractor.decoder_rows import DECODERS
+from extractor.encoder_decoder_rows import ENCODER_DECODERS
 from extractor.encoder_rows import ENCODERS
 from extractor.feature_rows import FEATURES
 from extractor.hybrid_rows import HYBRIDS
@@ -17,6 +18,7 @@ GROUPS: Final[dict[str, tuple[Architecture, ...]]] = {
     "Encoders": ENCODERS,
     "Decoders": DECODERS,
     "Decoders with layers of other kinds": HYBRIDS,
+    "Encoder-decoders": ENCODER_DECODERS,
     "Images and sounds, as features": FEATURES,
     "Refused": REFUSED,
 }

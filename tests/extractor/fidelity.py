@@ -11,7 +11,7 @@ import torch
 
 import qkvault
 from extractor.feature_models import FAMILIES, REFUSED, make_arrays, make_model, own_attention
-from extractor.models import write_texts
+from extractor.models import write_pairs, write_texts
 from qkvault import InputError, Recipe, derive_attention
 from qkvault_extractor import (
     ExtractOptions,
@@ -25,9 +25,10 @@ from qkvault_extractor.machine import quiet
 from qkvault_extractor.ways import WAYS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 LENGTHS = [28, 17, 40, 28]
+TARGET_LENGTHS = [12, 30, 24, 19]
 
 
 @dataclass(frozen=True)
@@ -54,17 +55,24 @@ class Figures:
     notes: str = ""
 
 
-def measure(make_model: Callable[[Path], Path], folder: Path) -> Figures:
+def measure(
+    make_model: Callable[[Path], Path], folder: Path, *, has_target: bool = False
+) -> Figures:
     """Make a model of texts, extract some with it, and compare.
 
     Args:
         make_model: writes a model into the folder it is given, and returns that.
         folder: an empty one.
+        has_target: the model is an encoder-decoder, whose decoder reads a target.
     """
+    data, options = folder / "texts.jsonl", {"target_column": "target"} if has_target else {}
     try:
         model = make_model(folder / "model")
-        texts = write_texts(folder / "texts.jsonl", LENGTHS)
-        vault = extract_to(folder / "vault", model, texts, precision="float32")
+        if has_target:
+            write_pairs(data, list(zip(LENGTHS, TARGET_LENGTHS, strict=True)))
+        else:
+            write_texts(data, LENGTHS)
+        vault = extract_to(folder / "vault", model, data, precision="float32", **options)
     except InputError as refusal:
         return refused(refusal, folder / "model")
     return figures_of(vault, difference_from_eager(vault, model))
@@ -121,20 +129,21 @@ def figures_of(vault: qkvault.Vault, difference: float) -> Figures:
 
 
 def difference_from_eager(vault: qkvault.Vault, model: Path) -> float:
-    """Largest difference of a vault's self-attention from ``output_attentions`` of its model."""
-    (stack,) = vault.spec.stacks
+    """Largest difference of a vault's attention from ``output_attentions`` of its model."""
     worst = 0.0
     for batch in batches_of(vault):
-        reported = run_model(model, "AutoModel", batch, "eager").attentions
-        own = [attention for attention in reported if attention is not None]
-        if len(own) != len(stack.layers):  # some were left out: those kept go by their numbers
-            own = [own[layer] for layer in stack.layers]
-        for row, example in enumerate(batch):
-            n = example.length
-            stored = example.attention[:, :]  # (layer, head, query_token, key_token)
-            assert stored.std() > 0.02, "too even to tell anything"
-            theirs = torch.stack([attention[row, :, :n, :n] for attention in own]).numpy()
-            worst = max(worst, float(np.abs(stored - theirs).max()))
+        output = run_model(model, "AutoModel", batch, "eager")
+        for stack in vault.spec.stacks:
+            reported = output[f"{stack.name}_attentions" if vault.spec.target else "attentions"]
+            own = [attention for attention in reported if attention is not None]
+            if len(own) != len(stack.layers):  # some were left out: those kept go by their numbers
+                own = [own[layer] for layer in stack.layers]
+            for row, example in enumerate(batch):
+                stored = example.stack(stack.name).attention[:, :]
+                assert stored.std() > 0.02, "too even to tell anything"
+                queries, keys = stored.shape[2:]  # (layer, head, query_token, key_token)
+                theirs = torch.stack([layer[row, :, :queries, :keys] for layer in own]).numpy()
+                worst = max(worst, float(np.abs(stored - theirs).max()))
     return worst
 
 
@@ -146,7 +155,7 @@ def derived_difference(vault: qkvault.Vault, dtype: type[np.floating[Any]]) -> f
             for depth, layer in enumerate(stack.layers):
                 if stack.recipe[depth].unknown is not None:
                     continue
-                view = example if len(vault.spec.stacks) == 1 else getattr(example, stack.name)
+                view = example.stack(stack.name)
                 query, key = (x[layer].astype(dtype) for x in (view.query, view.key))
                 found = derive_attention(query, key, stack.scaling[depth], stack.recipe[depth])
                 error = float(np.abs(found - view.attention[layer]).max())
@@ -194,24 +203,28 @@ def run_model(model: Path, class_name: str, batch: list[Any], implementation: st
             model, attn_implementation=implementation, dtype=torch.float32
         )
     network.eval()
-    side = max(example.length for example in batch)
-    ids = torch.zeros(len(batch), side, dtype=torch.long)
-    mask, segments = torch.zeros_like(ids), torch.zeros_like(ids)
-    for row, example in enumerate(batch):
-        n = example.length
-        ids[row, :n] = torch.from_numpy(np.array(example.token_ids))
-        segments[row, :n] = torch.from_numpy(np.array(example.segments))
-        mask[row, :n] = 1
-    inputs = {"input_ids": ids, "attention_mask": mask}
+    records = [example.record for example in batch]
+    ids = [record.token_ids for record in records]
+    inputs = {"input_ids": _padded(ids), "attention_mask": _padded([(1,) * len(i) for i in ids])}
     if network.config.model_type == "bert":
-        inputs["token_type_ids"] = segments
+        inputs["token_type_ids"] = _padded([record.segments for record in records])
+    if network.config.is_encoder_decoder:
+        read = [record.target.token_ids for record in records]
+        inputs["decoder_input_ids"] = _padded(read)
+        inputs["decoder_attention_mask"] = _padded([(1,) * len(i) for i in read])
     with torch.inference_mode():
         return network(**inputs, output_attentions=implementation == "eager")
+
+
+def _padded(rows: Sequence[Sequence[int]]) -> torch.Tensor:
+    side = max(map(len, rows))
+    return torch.tensor([[*row, *[0] * (side - len(row))] for row in rows])
 
 
 def batches_of(vault: qkvault.Vault) -> Iterator[list[Any]]:
     """The batches the extractor ran, so that equality to the last bit can be asked for."""
     with qkvault.resume(vault.path) as writer:
         for unit in writer.units:
-            for rows in plan_batches(unit.lengths, default_budget("cpu")):
+            budget, targets = default_budget("cpu"), unit.target_lengths
+            for rows in plan_batches(unit.lengths, budget, None, targets):
                 yield [vault[int(unit.examples[row])] for row in rows]

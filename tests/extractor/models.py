@@ -146,7 +146,7 @@ def _t5_settings(encoder: int, decoder: int) -> dict[str, Any]:
         "num_layers": encoder,
         "num_decoder_layers": decoder,
         "num_heads": 4,
-        "initializer_factor": 1.0,
+        "initializer_factor": 1.3,
         "relative_attention_num_buckets": 8,
         "relative_attention_max_distance": 16,
         "decoder_start_token_id": 0,
@@ -173,10 +173,10 @@ ENCODER_DECODERS: dict[str, tuple[str, str, dict[str, Any]]] = {
 family allows it."""
 
 
-def tiny_encoder_decoder(path: Path, family: str) -> Path:
+def tiny_encoder_decoder(path: Path, family: str, **changes: Any) -> Path:
     """A tiny model of one of :data:`ENCODER_DECODERS`, whose tokenizer ends each text."""
     prefix, suffix, settings = ENCODER_DECODERS[family]
-    save(path, prefix, suffix, settings)
+    save(path, prefix, suffix, {**settings, **changes})
     words(path, single="$A </s>", pair="$A </s> $B </s>")
     return path
 

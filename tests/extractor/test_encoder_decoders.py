@@ -260,3 +260,58 @@ def test_targets_that_cannot_be_used_are_skipped_and_told(tmp_path: Path) -> Non
     assert cut.rejected == 1
     with qkvault.open(tmp_path / "cut") as vault:
         assert vault[1].lengths.target == 160
+
+
+def sentence_pieces(path: Path, text: str) -> list[str]:
+    """Train a small sentencepiece model on a text, save it; returns its pieces."""
+    from io import BytesIO
+
+    import sentencepiece
+
+    model = BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(text.split(". ")),
+        model_writer=model,
+        vocab_size=32,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    path.write_bytes(model.getvalue())
+    loaded = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    return [loaded.id_to_piece(i) for i in range(loaded.get_piece_size())]
+
+
+def test_marians_own_tokenizer_cuts_sources_and_targets_by_two_models(tmp_path: Path) -> None:
+    from transformers import MarianTokenizer
+
+    from qkvault_extractor.machine import quiet
+
+    english = "the cat sat on the mat. a dog barked in the night. rain fell on the river"
+    german = "zwei zebras zogen zur quelle. jazz und quiz. zum zoo zogen zwei"
+    folder = tiny_encoder_decoder(tmp_path / "marian", "marian")
+    for file in folder.glob("*token*"):
+        file.unlink()
+    pieces = [
+        *sentence_pieces(folder / "source.spm", english),
+        *sentence_pieces(folder / "target.spm", german),
+    ]
+    own = [piece for piece in dict.fromkeys(pieces) if not piece.startswith("<")]
+    vocabulary = {piece: n for n, piece in enumerate(["<pad>", "<unk>", "</s>", *own])}
+    size = json.loads((folder / "config.json").read_text())["vocab_size"]
+    (folder / "vocab.json").write_text(json.dumps(dict(list(vocabulary.items())[:size])))
+    files = [str(folder / name) for name in ("source.spm", "target.spm", "vocab.json")]
+    with quiet():  # it would like sacremoses, too
+        MarianTokenizer(*files).save_pretrained(folder)
+    data = tmp_path / "pairs.jsonl"
+    data.write_text(json.dumps({"source": "the cat", "target": "zwei zoo"}) + "\n")
+    options = ExtractOptions(
+        model=str(folder), data=(str(data),), out=tmp_path / "v", target_column="target"
+    )
+    extract(options)
+    with qkvault.open(options.out) as vault:
+        target = vault[0].target
+        assert target is not None
+        assert "".join(vault[0].tokens).replace("▁", " ") == " the cat</s>"
+        assert "".join(target.tokens).replace("▁", " ") == "<pad> zwei zoo"
+        assert target.special == (1, *(0 for _ in target.tokens[1:]))
+        assert target.offsets == target.words == ()
