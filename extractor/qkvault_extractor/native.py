@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from qkvault import STACKS
 from qkvault_extractor.capture import switch_attention
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ def compare_attention(
     Raises:
         Mismatch: it reported other calls, or the difference is too large.
     """
+    unseen = [stack for stack in STACKS if stack not in names and reported(eager, stack)]
+    if unseen and sides.target:
+        raise Mismatch(f"the attention of its {unseen[0]} was not captured")
     parts: list[tuple[Tensor, Tensor]] = []
     for stack in dict.fromkeys(names):
         ours = [c.weights for c, name in zip(calls, names, strict=True) if name == stack]

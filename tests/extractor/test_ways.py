@@ -1,0 +1,116 @@
+"""The first way that proves exact is taken; what that leaves out is named, or refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import qkvault
+from extractor.architecture import DECODER, gpt
+from extractor.fidelity import extract_to
+from extractor.models import ENCODER_DECODERS, save, words, write_pairs, write_texts
+from qkvault import InputError
+
+POOLED = {
+    "d_model": 32,
+    "block_sizes": [2, 1],
+    "n_head": 4,
+    "d_head": 8,
+    "d_inner": 48,
+    "num_decoder_layers": 1,
+    "initializer_range": 0.3,
+}
+
+
+def test_layers_over_pooled_tokens_are_left_out_by_name(tmp_path: Path) -> None:
+    model = save(tmp_path / "funnel", "Funnel", "Model", POOLED)
+    texts = write_texts(tmp_path / "texts.jsonl", [20, 9])
+    vault = extract_to(tmp_path / "v", model, texts)
+    (stack,) = vault.spec.stacks
+    assert stack.layers == (0, 1, 3)
+    assert vault.spec.provenance["left_out"] == ["encoder.blocks.1.0.attention"]
+    assert vault[0].attention[:].shape == (3, 4, vault[0].length, vault[0].length)
+
+
+@pytest.mark.parametrize(
+    ("alibi", "way"),
+    [
+        (False, "operations of the model's own eager attention"),
+        (True, "operands of torch's fused attention function"),
+    ],
+)
+def test_eager_attention_that_is_not_what_runs_is_no_reference(
+    alibi: bool, way: str, tmp_path: Path
+) -> None:
+    """Falcon's eager attention adds ALiBi twice; by default it runs another."""
+    settings = {
+        **gpt("hidden_size", "num_hidden_layers", "num_attention_heads"),
+        "alibi": alibi,
+        "multi_query": False,
+    }
+    model = save(tmp_path / "falcon", "Falcon", "Model", settings)
+    vault = extract_to(tmp_path / "v", model, write_texts(tmp_path / "texts.jsonl", [20]))
+    assert vault.spec.provenance["capture"] == way
+    (stack,) = vault.spec.stacks
+    assert (stack.recipe[0].slopes is not None) is alibi
+    if alibi:  # 4 heads: Press et al. 2022, section 3; scaled as the scores are
+        expected = np.array([2.0**-2, 2.0**-4, 2.0**-6, 2.0**-8]) * 8**-0.5
+        assert stack.recipe[0].slopes == pytest.approx(expected, rel=1e-5)
+
+
+def test_bloom_has_the_slopes_of_its_paper(tmp_path: Path) -> None:
+    model = save(tmp_path / "bloom", "Bloom", "Model", gpt("hidden_size", "n_layer", "n_head"))
+    vault = extract_to(tmp_path / "v", model, write_texts(tmp_path / "texts.jsonl", [20]))
+    for recipe in vault.spec.stacks[0].recipe:
+        assert recipe.slopes == pytest.approx([2.0**-2, 2.0**-4, 2.0**-6, 2.0**-8], rel=1e-5)
+
+
+def extract_pairs(model: Path, folder: Path) -> qkvault.Vault:
+    words(model, single="$A </s>", pair="$A </s> $B </s>")
+    data = write_pairs(folder / "pairs.jsonl", [(9, 4), (30, 7)])
+    return extract_to(folder / "v", model, data, target_column="target")
+
+
+def test_encoder_decoders_with_attention_of_their_own_are_followed(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        **ENCODER_DECODERS["bart"][2],
+        "langs": ["en", "de"],
+        "src_vocab_size": 48,
+        "tgt_vocab_size": 48,
+    }
+    vault = extract_pairs(save(tmp_path / "fsmt", "FSMT", "Model", settings), tmp_path)
+    assert [stack.name for stack in vault.spec.stacks] == ["encoder", "decoder", "cross"]
+    assert vault.spec.provenance["capture"] == "operations of the model's own eager attention"
+
+
+def test_what_the_interface_covers_in_part_is_followed_whole(tmp_path: Path) -> None:
+    settings = {**ENCODER_DECODERS["pegasus"][2], "attention_type": "original_full"}
+    model = save(tmp_path / "bigbird", "BigBirdPegasus", "Model", settings)
+    vault = extract_pairs(model, tmp_path)
+    assert [stack.name for stack in vault.spec.stacks] == ["encoder", "decoder", "cross"]
+    assert vault.spec.provenance["capture"] == "operations of the model's own eager attention"
+
+
+def test_a_stack_that_is_not_seen_is_a_reason_to_refuse(tmp_path: Path) -> None:
+    settings = {**ENCODER_DECODERS["t5"][2], "encoder_attention_type": "local", "local_radius": 7}
+    model = save(tmp_path / "long", "LongT5", "Model", settings)
+    with pytest.raises(InputError, match="the attention of its encoder was not captured"):
+        extract_pairs(model, tmp_path)
+    assert not (tmp_path / "v").exists()
+
+
+def test_layers_of_unequal_widths_are_refused(tmp_path: Path) -> None:
+    settings = {
+        **DECODER,
+        "sliding_window": 6,
+        "global_head_dim": 16,
+        "hidden_size_per_layer_input": 8,
+        "vocab_size_per_layer_input": 48,
+    }
+    model = save(tmp_path / "gemma", "Gemma4Text", "Model", settings)
+    with pytest.raises(InputError, match="its layers differ in heads or widths") as refused:
+        extract_to(tmp_path / "v", model, write_texts(tmp_path / "texts.jsonl", [20]))
+    assert str(refused.value).count("differ in heads") == 1, "told once, whatever was tried"
