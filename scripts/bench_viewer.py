@@ -120,9 +120,9 @@ class Bench:
         address = f"/?view={view}&ex={LENGTHS.index(length)}{more}"
         return opened(self._ours, address, OUR_READY, our_acts(view) if acts else {})
 
-    def longest_task(self, view: str, length: int, more: str) -> float:
+    def longest_task(self, view: str, length: int) -> float:
         """Milliseconds of CPU of our page's longest task, opened and worked."""
-        address = f"{self._ours}/?view={view}&ex={LENGTHS.index(length)}{more}"
+        address = f"{self._ours}/?view={view}&ex={LENGTHS.index(length)}"
         with metered(self._ours) as meter:
 
             def work() -> None:
@@ -232,7 +232,7 @@ def own_bars(bench: Bench) -> list[Bar]:
         if not (view == "model" and length > LONG)
     ]
     at_512 = [bench.ours(view, 512, acts=True, more=more[view]) for view in ("heads", "model")]
-    tasks = {view: bench.longest_task(view, 512, more[view]) for view in more}
+    tasks = {view: bench.longest_task(view, 512) for view in more}
     print("longest tasks at S=512:", ", ".join(f"{view} {ms:.0f} ms" for view, ms in tasks.items()))
     return [
         ("nodes of any page", max(cost.nodes for cost in costs), "<=", 3000),
