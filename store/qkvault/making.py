@@ -6,13 +6,16 @@ last: what lacks it is no vault. Nothing is put over other bytes.
 
 from __future__ import annotations
 
+import secrets
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import disk
-from .errors import InputError, VaultError
+from .claims import PARTIAL
+from .errors import InputError, ResourceError, VaultError
 from .planning import make_folder
+from .remote import Changed
 from .store import PLAN, vault_state
 from .threads import pool
 
@@ -46,6 +49,7 @@ def make_vault(
     with tempfile.TemporaryDirectory(prefix="qkvault-plan-") as scratch:
         folder = Path(scratch) / "vault"
         make_folder(folder, spec, records, rejects, compress)
+        _refuse_a_store_without_conditions(path)
         _put_all(folder, path)
 
 
@@ -57,6 +61,22 @@ def _put_all(folder: Path, path: RemotePath) -> None:
     for done in pool().map(put, [file for file in files if file != folder / PLAN]):
         assert done is None
     put(folder / PLAN)
+
+
+def _refuse_a_store_without_conditions(path: RemotePath) -> None:
+    """Some servers overlook the condition, and writers would overwrite each other unseen."""
+    probe = path / PARTIAL / f"condition-{secrets.token_hex(8)}"
+    try:
+        for _ in range(2):
+            probe.bucket.put(probe.key, b"", None)
+    except Changed:
+        return
+    finally:
+        probe.bucket.remove([probe.key])
+    raise ResourceError(
+        f"{path} is on a store that puts objects over others though told not to (If-None-Match);"
+        " write the vault to a disk and put it there when it is finished"
+    )
 
 
 def _put(file: Path, target: RemotePath, path: RemotePath) -> None:

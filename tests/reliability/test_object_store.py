@@ -20,6 +20,7 @@ from stand_in import World, reads, tree
 
 import qkvault
 from qkvault import claims
+from qkvault.remote import Bucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -233,6 +234,21 @@ def test_what_is_missing_or_changed_is_never_shown(place: str) -> None:
     with pytest.raises(qkvault.VaultError, match="missing"):
         touched[0].attention[:, :]
     assert qkvault.verify(place).damages
+
+
+def test_a_store_that_overlooks_conditions_is_refused(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = Bucket.put
+
+    def careless(self: Bucket, key: str, data: bytes, over: str | None) -> str | None:
+        self.remove([key])
+        return put(self, key, data, None)
+
+    monkeypatch.setattr(Bucket, "put", careless)
+    with pytest.raises(qkvault.ResourceError, match="If-None-Match"):
+        WORLD.open_writer(place)
+    assert objects(place) == {}
 
 
 def test_status_and_a_taken_name(place: str) -> None:
