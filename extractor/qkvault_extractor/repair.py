@@ -140,7 +140,7 @@ def _redo(
             written = run_units(writer, loaded, found, budget, progress)
         if left := len(writer.pending()):
             raise ResourceError(
-                f"{writer.path}: {left} units are being written by another process; "
+                f"{writer.path}: units still being written by another process: {left}; "
                 "run again when it is done"
             )
         digest = writer.finish()

@@ -162,7 +162,7 @@ def _run_patiently(
             continue
         if time.monotonic() - waited_since >= patience_s:
             raise ResourceError(
-                f"{writer.path}: {len(pending)} units are being written by another process; "
+                f"{writer.path}: units still being written by another process: {len(pending)}; "
                 "run again when it is done"
             )
         time.sleep(min(POLL_S, patience_s))

@@ -164,7 +164,7 @@ def test_units_that_others_keep_are_told(options: ExtractOptions) -> None:
     plan(options)
     with qkvault.resume(options.out) as writer:
         buffer = writer.begin(writer.units[1])
-        with pytest.raises(ResourceError, match="1 units are being written by another process"):
+        with pytest.raises(ResourceError, match="still being written by another process: 1"):
             run_vault(options.out, patience_s=0)
         found = qkvault.status(options.out)
         assert (found.running, found.done, found.complete) == (1, found.units - 1, False)
