@@ -67,3 +67,16 @@ def own_cells(name: str, queries: int, keys: int) -> tuple[slice, slice]:
     if name in MAPS:
         return slice(queries), slice(keys)
     return slice(keys if name in ("key", "value") else queries), slice(None)
+
+
+def bucket_length(tokens: int) -> int:
+    """Padded length of an example: steps of 8 to 128, of 16 to 512, then coarser by powers of two.
+
+    Raises:
+        ValueError: fewer than one token.
+    """
+    if tokens < 1:
+        raise ValueError("an example has at least one token")
+    below = 1 << max((tokens - 1).bit_length() - 1, 0)
+    step = 8 if tokens <= 128 else max(16, below // 16)
+    return -(-tokens // step) * step

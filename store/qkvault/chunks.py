@@ -38,19 +38,6 @@ _VECTORS: Final = ("query", "key", "value")
 CodecName = Literal["zstd", "lz4-shuffle", "zstd-bitshuffle", "plain"]
 
 
-def bucket_length(tokens: int) -> int:
-    """Padded length of an example: steps of 8 to 128, of 16 to 512, then coarser by powers of two.
-
-    Raises:
-        ValueError: fewer than one token.
-    """
-    if tokens < 1:
-        raise ValueError("an example has at least one token")
-    below = 1 << max((tokens - 1).bit_length() - 1, 0)
-    step = 8 if tokens <= 128 else max(16, below // 16)
-    return -(-tokens // step) * step
-
-
 def group_name(length: int) -> str:
     """Name of a bucket's group, by its padded length."""
     return f"b{length:04d}"

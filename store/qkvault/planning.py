@@ -19,13 +19,12 @@ import numpy as np
 
 from . import disk
 from .arrays import Column
-from .axes import Lengths
+from .axes import Lengths, bucket_length
 from .cache import Cache
 from .chunks import (
     EXAMPLE_CHUNKS_PER_SHARD,
     EXAMPLE_ROWS_PER_CHUNK,
     ArrayPlan,
-    bucket_length,
     group_name,
     place_width,
     plan_bucket,

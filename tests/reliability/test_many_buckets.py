@@ -9,7 +9,7 @@ import numpy as np
 
 import qkvault
 from qkvault import STACKS, Stack, VaultSpec
-from qkvault.chunks import bucket_length
+from qkvault.axes import bucket_length
 from vaults import make_record, make_target
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from qkvault import PRECISIONS, Precision, Stack, VaultSpec
-from qkvault.axes import Lengths
-from qkvault.chunks import MIB, bucket_length, group_name, plan_bucket
+from qkvault.axes import Lengths, bucket_length
+from qkvault.chunks import MIB, group_name, plan_bucket
 from qkvault.metadata import array_document, parse_array
 
 MODELS = {
