@@ -113,6 +113,16 @@ def test_a_plain_zarr_reader_follows_the_rule(scaled: Path) -> None:
         assert (beyond == VECTOR_FILL).all()
 
 
+def test_tensorstore_reads_the_same_codes(scaled: Path) -> None:
+    tensorstore = pytest.importorskip("tensorstore")
+    with qkvault.open(scaled) as vault:
+        e = vault[1]
+        folder = scaled / f"b{e.bucket:04d}/decoder/key"
+        spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(folder)}}
+        codes = tensorstore.open(spec, open=True, read=True).result()[e.row].read().result()
+        assert np.array_equal(codes[:, :, : e.length], e.key.codes())
+
+
 def test_derived_attention_is_within_what_verify_allows(tmp_path: Path) -> None:
     derived = write(
         tmp_path / "d",
