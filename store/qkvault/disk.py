@@ -15,39 +15,20 @@ import shutil
 import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from .errors import ResourceError, VaultError
+from .files import LocalFile, explain
 from .remote import Changed, RemoteFile, RemotePath
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from .files import OpenFile
     from .remote import ObjectInfo, Place
 
 _BUFFERS_PER_WRITE = 512  # below IOV_MAX (1024) everywhere
 _NO_LOCKS = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL, errno.EBADF)
-
-
-def _tell(error: OSError) -> str:
-    return error.strerror or str(error)
-
-
-class OpenFile(Protocol):
-    """A file of a vault, open for reading; threads may share it.
-
-    Attributes:
-        size: in bytes.
-    """
-
-    @property
-    def size(self) -> int: ...
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Exactly ``size`` bytes at ``offset``; ``VaultError`` if it cannot give them."""
-        ...
-
-    def close(self) -> None: ...
 
 
 @contextmanager
@@ -58,7 +39,7 @@ def writing(path: Place | str) -> Iterator[None]:
     except OSError as error:
         hint = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "see to it"
         raise ResourceError(
-            f"cannot write {path}: {_tell(error)}; {hint} and run the same command again to go on"
+            f"cannot write {path}: {explain(error)}; {hint} and run the same command again to go on"
         ) from error
 
 
@@ -78,7 +59,7 @@ def look_at(path: Place, *, follow: bool = True) -> os.stat_result | ObjectInfo 
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
         return None
     except OSError as error:
-        raise VaultError(f"cannot look at {path}: {_tell(error)}") from error
+        raise VaultError(f"cannot look at {path}: {explain(error)}") from error
 
 
 def is_file(path: Place) -> bool:
@@ -110,7 +91,7 @@ def list_folder(path: Place) -> list[str]:
     try:
         return [entry.name for entry in path.iterdir()]
     except OSError as error:
-        raise VaultError(f"cannot list {path}: {_tell(error)}") from error
+        raise VaultError(f"cannot list {path}: {explain(error)}") from error
 
 
 def list_times(path: Place) -> dict[str, float]:
@@ -131,7 +112,7 @@ def list_times(path: Place) -> dict[str, float]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise VaultError(f"cannot list {path}: {_tell(error)}") from error
+        raise VaultError(f"cannot list {path}: {explain(error)}") from error
     return times
 
 
@@ -173,67 +154,6 @@ def open_file(path: Place, size: int | None = None) -> OpenFile:
             raise VaultError(f"{path} is missing")
         size = found.st_size
     return RemoteFile(path, size)
-
-
-class LocalFile:
-    """A regular file, open until nobody holds it."""
-
-    __slots__ = ("_fd", "path", "size")
-
-    def __init__(self, path: Path) -> None:
-        self._fd = -1
-        self.path = path
-        self._fd, self.size = _open(path)
-
-    def __del__(self) -> None:
-        self.close()
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Exactly ``size`` bytes at ``offset``; keeps no position.
-
-        Raises:
-            VaultError: the file ends early or the disk fails.
-        """
-        fd = self._fd
-        try:
-            data = os.pread(fd, size, offset)
-            while len(data) < size:
-                more = os.pread(fd, size - len(data), offset + len(data))
-                if not more:
-                    raise VaultError(f"{self.path} ends early: it has fewer bytes than it should")
-                data += more
-        except OSError as error:
-            raise VaultError(f"cannot read {self.path}: {_tell(error)}") from error
-        return data
-
-    def close(self) -> None:
-        """Close it now; safe to call twice."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-
-def _open(path: Path) -> tuple[int, int]:
-    """File descriptor and size in bytes."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise VaultError(f"{path} is missing") from None
-    except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE):
-            raise ResourceError(f"cannot open {path}: {_tell(error)}; raise ulimit -n") from error
-        raise VaultError(f"cannot open {path}: {_tell(error)}") from error
-    try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise VaultError(f"{path} is not a regular file")
-    except OSError as error:
-        os.close(fd)
-        raise VaultError(f"cannot look at {path}: {_tell(error)}") from error
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd, status.st_size
 
 
 def read_whole(path: Place, limit: int) -> bytes:
