@@ -4,6 +4,8 @@
     python scripts/bench_extract.py --data .../mrpc           MiniLM over MRPC's own pairs
     python scripts/bench_extract.py --shape bert-base --limit 200
     python scripts/bench_extract.py --by-hand 64              and what one writes without QKVault
+    python scripts/bench_extract.py --device cuda --dtype bfloat16 --shape bert-base --limit 4000 \\
+        --ways plain,vectors,capture,full [--tokens 512] [--scratch /dev/shm]      on a GPU
 
 Ways over the same examples in length-sorted batches, taken in turn so that whatever else the
 machine does hits all alike:
@@ -23,6 +25,7 @@ takes the first so many examples, once, and is compared per example.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import statistics
 import tempfile
@@ -46,6 +49,9 @@ SPECS = {"plain": "full", "capture": "full"}
 """Whose vault a way is planned for, where it has none of its own."""
 
 HAND_BATCH, HAND_LENGTH = 32, 128
+
+RAW_BYTES = 64 << 20
+"""Size of a file when the disk alone is measured."""
 
 Times = dict[str, list[tuple[float, float]]]
 
@@ -79,9 +85,12 @@ class Bench:
 
         model = str(_find_model(options.shape, scratch / "model"))
         tokenizer = load_tokenizer(model)
-        self.loaded = load_model(model, load_config(model), tokenizer, options.device)
+        self.loaded = load_model(
+            model, load_config(model), tokenizer, options.device, options.dtype
+        )
         self.records = _make_records(options, tokenizer)
-        self.seen = probe(self.loaded, self.records, ("int16", "int16"))
+        kept = ("int16", "int16") if "derived" in options.ways.split(",") else None
+        self.seen = probe(self.loaded, self.records, kept)
         self.budget = options.batch_tokens or default_budget(self.loaded.device.type)
         self.scratch = scratch
         self.sizes: dict[str, int] = {}
@@ -145,6 +154,18 @@ class Bench:
         with torch.inference_mode():
             for batch in self.batches:
                 self.loaded.forward(batch)
+        if self.loaded.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def write_raw(self, size: int) -> float:
+        """Seconds to write so many bytes to the scratch folder, synced, and nothing else."""
+        block = np.random.default_rng(0).bytes(RAW_BYTES)
+        start = time.perf_counter()
+        for number in range(-(-size // RAW_BYTES)):
+            with (self.scratch / f"raw{number}").open("wb") as file:
+                file.write(block[: min(RAW_BYTES, size - number * RAW_BYTES)])
+                os.fsync(file.fileno())
+        return time.perf_counter() - start
 
     def _run_units(self, writer: qkvault.VaultWriter) -> int:
         from qkvault_extractor.run import run_units
@@ -232,7 +253,7 @@ def _make_records(options: argparse.Namespace, tokenizer: Any) -> list[qkvault.R
         rows = load_inputs(data=files, limit=options.limit).rows
         return encode_rows(rows, tokenizer, model_limit=512)[0]
     random = np.random.default_rng(0)
-    mean, spread, least, most = LENGTHS
+    mean, spread, least, most = (options.tokens, 0.0, 2, 512) if options.tokens else LENGTHS
     lengths = random.normal(mean, spread, options.limit).clip(least, most).astype(int)
     return [_random_record(random, number, int(n)) for number, n in enumerate(lengths)]
 
@@ -256,6 +277,12 @@ def _print(bench: Bench, times: Times) -> None:
         )
     for name, size in bench.sizes.items():
         print(f"{name}: {size / 1e6:.1f} MB, {size / tokens / 1e3:.2f} kB a token")
+        raw = bench.write_raw(size)
+        plain, own = (statistics.median(wall for wall, _ in times[n]) for n in ("plain", name))
+        print(
+            f"{name}: the disk alone takes {raw:.2f} s for these bytes; {max(plain, raw) / own:.0%}"
+            " of the speed of the slower of it and the plain forward"
+        )
 
 
 def _print_by_hand(bench: Bench, wall: float, cpu: float, size: int, count: int) -> None:
@@ -276,6 +303,7 @@ def _parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", help="folder of MRPC's own files")
     parser.add_argument("--shape", choices=SHAPES, default="minilm")
+    parser.add_argument("--tokens", type=int, help="made-up texts all of so many tokens")
     parser.add_argument("--limit", type=int, default=600, help="examples (default 600)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds that count (default 3)")
     parser.add_argument("--threads", type=int, default=1, help="torch threads (default 1)")
@@ -285,6 +313,7 @@ def _parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--by-hand", type=int, default=0, metavar="N", help="examples by hand")
     parser.add_argument("--no-metrics", action="store_true", help="leave head metrics out")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32")
     parser.add_argument("--scratch", help="folder for the vaults (default: the system's)")
     return parser.parse_args(arguments)
 

@@ -3,8 +3,10 @@
     python scripts/bench_memory.py                     2,000 and 20,000 examples
     python scripts/bench_memory.py --examples 500,2000
 
-Each run is a process of its own: a small BERT with random weights over texts of random words, as
-long as MRPC's pairs are; peak is the largest resident set, as the system tells it.
+Each run is a process of its own: a small BERT with random weights over texts of random words. Their
+lengths share a bucket, so that the smaller corpus fills several units of full size too: up to that
+size units, and memory with them, grow with the corpus. Peak is the largest resident set, as the
+system tells it.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ from pathlib import Path
 import numpy as np
 
 VOCABULARY = 1000
-LENGTHS = (53.0, 13.6, 18, 104)
-"""Mean, standard deviation, least and most words of a text."""
+LENGTHS = range(49, 55)
+"""Words of a text."""
 
 
 def main() -> None:
@@ -72,13 +74,12 @@ def _run(model: str, data: str, out: str) -> None:
 
 def _texts(count: int) -> Iterator[str]:
     random = np.random.default_rng(0)
-    mean, spread, least, most = LENGTHS
-    for length in random.normal(mean, spread, count).clip(least, most).astype(int):
+    for length in random.choice(LENGTHS, count):
         yield " ".join(f"w{word}" for word in random.integers(0, VOCABULARY, length))
 
 
 def make_model(folder: Path) -> None:
-    """Save a BERT of 2 layers, 2 heads and width 16, with a tokenizer of made-up words."""
+    """Save a BERT of 3 layers, 8 heads and width 64, with a tokenizer of made-up words."""
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{n}" for n in range(VOCABULARY))]
@@ -86,10 +87,10 @@ def make_model(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
     config = BertConfig(
         vocab_size=len(words),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
+        hidden_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=8,
+        intermediate_size=64,
         max_position_embeddings=128,
     )
     BertModel(config).save_pretrained(folder)
