@@ -42,6 +42,7 @@ class StackView:
         self.spec = spec
         self._example = example
         self._sides = example.lengths.sides(example.vault.spec, spec.name)
+        self._arrays: dict[str, HeadArray] = {}
 
     @property
     def query_tokens(self) -> tuple[str, ...]:
@@ -133,6 +134,12 @@ class StackView:
         return HeadArray(kind, reader, example.row, self._sides)
 
     def _array(self, name: str) -> HeadArray:
+        kept = self._arrays.get(name)
+        if kept is None:
+            kept = self._arrays.setdefault(name, self._make_array(name))
+        return kept
+
+    def _make_array(self, name: str) -> HeadArray:
         example = self._example
         spec = example.vault.spec
         if not is_kept(spec, name):
