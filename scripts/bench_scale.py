@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from itertools import islice
 from pathlib import Path
 
 import qkvault
 from bench_corpus import Bar
 from bench_table import SyntheticSource, ask_all
+from qkvault import Record
 
 FEW = 1000
 ROUNDS = 31
@@ -43,6 +43,11 @@ def bench_scale(scratch: Path, rows: int) -> list[Bar]:
 
 def _planned(path: Path, count: int) -> Path:
     """A vault's plan and records, as they stand before its units are written."""
-    source = SyntheticSource(count)
-    qkvault.create(path, source.spec, islice(source.iter_records(), count)).close()
+    spec = SyntheticSource(count).spec
+    tokens = 8
+    records = (
+        Record(f"row-{n}", ("text",), ("t",) * tokens, (1,) * tokens, (0,) * tokens, (0,) * tokens)
+        for n in range(count)
+    )
+    qkvault.create(path, spec, records).close()
     return path
