@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -17,14 +17,31 @@ UNEVEN: Final = {"init_std": 0.5}
 """Makes maps of long texts uneven enough to compare."""
 
 
+BART: Final = {**models.ENCODER_DECODERS["marian"][2], **UNEVEN}
+T5: Final = models.ENCODER_DECODERS["mt5"][2]
+
+
 def pairs(
     title: str, family: str, changes: Mapping[str, Any] = MappingProxyType({}), **flags: bool
 ) -> Architecture:
     """A row of a model of :data:`models.ENCODER_DECODERS`."""
+    return _row(
+        title, lambda folder: models.tiny_encoder_decoder(folder, family, **changes), **flags
+    )
+
+
+def built(title: str, prefix: str, settings: Mapping[str, Any], **flags: bool) -> Architecture:
+    """A row of the bare model of some classes, by their settings."""
 
     def make(folder: Path) -> Path:
-        return models.tiny_encoder_decoder(folder, family, **changes)
+        models.save(folder, prefix, "Model", dict(settings))
+        models.words(folder, single="$A </s>", pair="$A </s> $B </s>")
+        return folder
 
+    return _row(title, make, **flags)
+
+
+def _row(title: str, make: Callable[[Path], Path], **flags: bool) -> Architecture:
     def measure(folder: Path) -> Figures:
         return fidelity.measure(make, folder, has_target=True)
 
@@ -38,4 +55,50 @@ ENCODER_DECODERS: Final = (
     pairs("Pegasus", "pegasus", UNEVEN),
     pairs("T5 (6 and 3 layers, relative bias)", "t5", quick=True),
     pairs("mT5 (2 and 3 layers, relative bias)", "mt5"),
+    built("UMT5 (bias of every layer)", "UMT5", T5),
+    built("Switch Transformers (experts)", "SwitchTransformers", {**T5, "num_experts": 4}),
+    built("M2M-100", "M2M100", BART),
+    built("NLLB-MoE (experts)", "NllbMoe", {**BART, "num_experts": 4}),
+    built("Blenderbot", "Blenderbot", BART),
+    built("PLBart", "PLBart", BART),
+    built("MVP", "Mvp", BART),
+    built(
+        "FSMT",
+        "FSMT",
+        {
+            **BART,
+            "init_std": 0.4,
+            "langs": ["en", "de"],
+            "src_vocab_size": 48,
+            "tgt_vocab_size": 48,
+        },
+    ),
+    built(
+        "BigBird-Pegasus, full attention",
+        "BigBirdPegasus",
+        {**BART, "attention_type": "original_full"},
+    ),
+    built(
+        "LED",
+        "LED",
+        {
+            **BART,
+            "attention_window": 8,
+            "max_encoder_position_embeddings": models.POSITIONS,
+            "max_decoder_position_embeddings": models.POSITIONS,
+        },
+        refused=True,
+    ),
+    built(
+        "LongT5",
+        "LongT5",
+        {**T5, "encoder_attention_type": "local", "local_radius": 7},
+        refused=True,
+    ),
+    built(
+        "Pegasus-X",
+        "PegasusX",
+        {**BART, "block_size": 8, "num_global_tokens": 4},
+        refused=True,
+    ),
 )

@@ -203,6 +203,7 @@ def run_model(model: Path, class_name: str, batch: list[Any], implementation: st
             model, attn_implementation=implementation, dtype=torch.float32
         )
     network.eval()
+    network.config.use_cache = False  # with a cache of past keys FSMT leaves its causal mask out
     records = [example.record for example in batch]
     ids = [record.token_ids for record in records]
     inputs = {"input_ids": _padded(ids), "attention_mask": _padded([(1,) * len(i) for i in ids])}
