@@ -63,7 +63,7 @@ def capture(loaded: LoadedModel, batch: list[Record]) -> Captured:
             return _capture_by(way, loaded, batch, eager)
         except Mismatch as mismatch:
             # Ways that fail alike differ in figures only: one of them is enough.
-            kind = str(mismatch).partition(":")[0]
+            kind = str(mismatch).partition(":")[0].partition(" (by")[0]
             if not any(reason.startswith(kind) for reason in reasons):
                 reasons.append(str(mismatch))
     seen = [reason for reason in reasons if reason != UNSEEN]
