@@ -44,6 +44,9 @@ def refuse_unsound(spec: VaultSpec) -> None:
         raise ValueError("a metric's name is not text")
     if len(set(spec.metrics)) != len(spec.metrics) or len(spec.metrics) > _MAX_METRICS:
         raise ValueError(f"{len(spec.metrics)} metrics, or one twice")
+    error = spec.derived_error
+    if error is not None and not (isinstance(error, int | float) and 0 <= error <= _MAX_SCALING):
+        raise ValueError("a derived error that is no number")
     if spec.attention == "derived":
         _check_derived(spec)
     elif spec.attention != "stored":

@@ -235,3 +235,9 @@ def test_a_spec_names_types_of_vectors_that_are_kept(tmp_path: Path) -> None:
     for wrong in ({"query": "uint16"}, {"attention": "int16"}, {"logits": "int16"}):
         with pytest.raises(InputError, match="is not kept as"):
             write(tmp_path / "v", vectors=wrong)
+
+
+@pytest.mark.parametrize("error", ["1e-3", {"a": 1}, -1.0, [0.1]])
+def test_a_derived_error_is_a_number(tmp_path: Path, error: Any) -> None:
+    with pytest.raises(InputError, match="derived error that is no number"):
+        write(tmp_path / "v", derived_error=error)
