@@ -21,6 +21,7 @@ import xxhash
 from . import disk
 from .codecs import Buffer, crc32c
 from .errors import VaultError
+from .threads import beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 TAG_BYTES: Final = 16
 _CRC_BYTES: Final = 4
+_HASHED_BESIDE: Final = 256 << 10
+"""Bytes from which hashing beside writing is worth a thread's waking."""
 ABSENT: Final = 2**64 - 1
 
 
@@ -118,10 +121,21 @@ class ShardWriter:
             os.close(fd)
 
     def _append(self, buffers: list[Buffer]) -> None:
+        if sum(len(buffer) for buffer in buffers) < _HASHED_BESIDE:
+            self._update(buffers)
+            hashing = None
+        else:
+            hashing = beside().submit(self._update, buffers)
+        try:
+            with disk.writing(self.path):
+                disk.write_buffers(self._fd, buffers)
+        finally:
+            if hashing is not None:
+                hashing.result()  # whoever gave the buffers may use their memory again
+
+    def _update(self, buffers: list[Buffer]) -> None:
         for buffer in buffers:
             self._hash.update(buffer)
-        with disk.writing(self.path):
-            disk.write_buffers(self._fd, buffers)
 
 
 class Shard:

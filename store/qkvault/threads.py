@@ -1,4 +1,4 @@
-"""One pool of threads for packing and unpacking chunks, shared by all vaults of a process.
+"""Threads for packing, unpacking and hashing chunks, shared by all vaults of a process.
 
 The codecs let go of the interpreter's lock, so that threads really use several cores.
 """
@@ -10,6 +10,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 _pool: ThreadPoolExecutor | None = None
+_beside: ThreadPoolExecutor | None = None
 _lock = threading.Lock()
 
 
@@ -30,10 +31,23 @@ def pool() -> ThreadPoolExecutor:
     return _pool
 
 
+def beside() -> ThreadPoolExecutor:
+    """One thread for short work that goes on beside a caller's own, and is waited for at once.
+
+    It never waits for the pool, whose threads may have much to do.
+    """
+    global _beside
+    if _beside is None:
+        with _lock:
+            if _beside is None:
+                _beside = ThreadPoolExecutor(1, thread_name_prefix="qkvault-beside")
+    return _beside
+
+
 def _after_fork() -> None:
-    # A forked child has the pool's books but not its threads: work given to it would never be done.
-    global _pool, _lock
-    _pool = None
+    # A forked child has a pool's books but not its threads: work given to it would never be done.
+    global _pool, _beside, _lock
+    _pool = _beside = None
     _lock = threading.Lock()
 
 
