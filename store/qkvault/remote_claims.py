@@ -76,8 +76,8 @@ class RemoteClaim:
         if not self.lost:
             self.lost = True
             with suppress(VaultError):
-                found = disk.look_at(self._lease)
-                if found is not None and getattr(found, "e_tag", None) == self._tag:
+                found = self._lease.bucket.look(self._lease.key)
+                if found is not None and found.e_tag == self._tag:
                     self._lease.bucket.remove([self._lease.key])
         if hasattr(self, "folder"):
             disk.sweep(self.folder)
