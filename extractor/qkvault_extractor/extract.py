@@ -117,12 +117,14 @@ class _TextSource:
 
     def _check_target(self) -> None:
         options, kind = self._options, self._config.model_type
-        if self._config.is_encoder_decoder and options.target_column is None:
+        two = self._config.is_encoder_decoder
+        if two and options.target_column is None and options.generate is None:
             raise InputError(
                 f"model {options.model} is an encoder-decoder (type {kind}), whose decoder reads a"
-                " text of its own: say with --target-column which column holds it"
+                " text of its own: say with --target-column which column holds it, or let the model"
+                " write it with --generate"
             )
-        if options.target_column is not None and not self._config.is_encoder_decoder:
+        if options.target_column is not None and not two:
             raise InputError(
                 f"--target-column {options.target_column} is for encoder-decoders; model"
                 f" {options.model} (type {kind}) reads one sequence: leave it out"
@@ -160,7 +162,7 @@ class _TextSource:
             self._tokenizer,
             max_length=options.max_length,
             truncate=options.truncate,
-            model_limit=self._room_for_prompts(),
+            model_limit=self._room_for_texts(),
             vocab_size=getattr(self._config.get_text_config(), "vocab_size", None),
             on_bad=options.on_bad,
             chat=options.chat_template,
@@ -174,7 +176,7 @@ class _TextSource:
             rejects = [*rejects, *unread]
         if options.generate:
             with self._watch.stage("generate"):
-                records = self._go_on(records, options.generate)
+                records = self._generate(records, options.generate)
         return records, sorted([*refused, *rejects], key=lambda reject: reject.number)
 
     def _add_targets(self, records: Sequence[Record]) -> tuple[Sequence[Record], list[Reject]]:
@@ -196,31 +198,38 @@ class _TextSource:
         """Whether the data is cut into words, and those are what was tokenized."""
         return set(self._inputs.formats) == {"conll"} and self._inputs.text_columns == ("text",)
 
-    def _room_for_prompts(self) -> int | None:
-        """The most tokens of a text as it comes from the data."""
-        if self._limit is None or self._options.generate is None:
-            return self._limit
-        room = self._limit - self._options.generate
+    def _room_for_texts(self) -> int | None:
+        """The most tokens of a text as it comes from the data: all but those that are generated,
+        where both are one sequence."""
+        limit, generate = self._limit, self._options.generate
+        if limit is None or generate is None:
+            return limit
+        room = limit - generate
+        if self._config.is_encoder_decoder:
+            if room < 0:
+                raise InputError(
+                    f"--generate {generate} is more than the {limit} tokens that the decoder of "
+                    f"model {self._options.model} takes"
+                )
+            return limit
         if room < 1:
             raise InputError(
-                f"--generate {self._options.generate} leaves no room for a prompt: the model takes "
-                f"{self._limit} tokens in all"
+                f"--generate {generate} leaves no room for a prompt: the model takes "
+                f"{limit} tokens in all"
             )
         return room
 
-    def _go_on(self, records: Sequence[Record], tokens: int) -> Sequence[Record]:
-        from qkvault_extractor.generating import continue_records
+    def _generate(self, records: Sequence[Record], tokens: int) -> Sequence[Record]:
+        """Let the model go on with texts, or write the targets of sources."""
+        from qkvault_extractor.generating import continue_records, write_targets
+        from qkvault_extractor.greedy import Generator
 
-        options = self._options
+        options, config, tokenizer = self._options, self._config, self._tokenizer
+        generator = Generator(options.model, config, device=options.device, dtype=options.dtype)
+        if config.is_encoder_decoder:
+            return write_targets(records, generator, config, tokenizer, tokens)
         return continue_records(
-            records,
-            options.model,
-            self._config,
-            self._tokenizer,
-            tokens=tokens,
-            device=options.device,
-            dtype=options.dtype,
-            keeps_end=options.chat_template,
+            records, generator, tokenizer, tokens, keeps_end=options.chat_template
         )
 
     def load(self) -> LoadedModel:

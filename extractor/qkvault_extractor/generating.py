@@ -1,60 +1,39 @@
-"""Continuations of prompts, greedily generated before anything is planned.
+"""What a model writes, greedily generated before anything is planned.
 
-Afterwards prompt and continuation are one sequence of known length, like any other example: text 0
-is the prompt, text 1 what the model went on with. A run that is gone on with generates nothing: the
-vault has the texts.
+Afterwards the texts are like those of any other example, and a run that is gone on with generates
+nothing: the vault has them. A causal model goes on with a prompt: both are one sequence, text 0 the
+prompt, text 1 what it went on with. An encoder-decoder reads a source and writes the target.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
-from qkvault import InputError, ResourceError
-from qkvault_extractor.batches import default_budget
-from qkvault_extractor.machine import find_dtype, quiet, resolve_device
-from qkvault_extractor.model import is_headed, read_weights, settle
+from qkvault import InputError
+from qkvault_extractor.greedy import Generator, mark_special, spell
+from qkvault_extractor.spool import RecordSpool
+from qkvault_extractor.targets import TargetMaker, find_start
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    import torch
-    from transformers import PreTrainedConfig, PreTrainedModel
+    from collections.abc import Sequence
 
     from qkvault import Record
 
-HEADS: Final = ("ForCausalLM", "LMHeadModel")
-"""Endings of the class names of models that go on with a text."""
-
-CAUSAL_TOLERANCE: Final = 1e-3
-"""How far scores of a token may move, relative to their size, when a text goes on behind it."""
+CHECKED_TOKENS: Final = 16
+"""Tokens by which a decoder is tried: whether it scores them written one by one as read at once."""
 
 
 def continue_records(
-    records: Sequence[Record],
-    model: str,
-    config: PreTrainedConfig,
-    tokenizer: Any,
-    *,
-    tokens: int,
-    device: str,
-    dtype: str,
-    keeps_end: bool,
+    records: Sequence[Record], generator: Generator, tokenizer: Any, tokens: int, *, keeps_end: bool
 ) -> list[Record]:
-    """Let a model go on with prompts, always by the likeliest token.
-
-    Prompts of one length share a batch, so none is padded; which they are depends on the records
-    alone.
+    """Let a causal model go on with prompts, always by the likeliest token.
 
     Args:
         records: prompts, one text each.
-        model: local folder or Hub name.
-        config: its configuration.
+        generator: the model.
         tokenizer: its tokenizer.
         tokens: most new tokens; fewer where the model ends its text.
-        device: where it runs.
-        dtype: of its weights; see :func:`qkvault_extractor.machine.find_dtype`.
         keeps_end: leave special tokens at a prompt's end (a chat template's); else they go, for
             they would end the text.
 
@@ -62,109 +41,102 @@ def continue_records(
         The records, each with prompt and continuation as its two texts.
 
     Raises:
-        InputError: the model is no causal language model.
-        ResourceError: no such device, or not enough memory.
+        InputError: the model's tokens see what follows them.
+        ResourceError: not enough memory.
     """
-    import torch
-
     prompts = list(records) if keeps_end else [_open_end(record) for record in records]
-    place = resolve_device(device)
-    network = _load(model, config, place, find_dtype(dtype, config, place))
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].token_ids))
-    made: dict[int, tuple[int, ...]] = {}
-    with torch.inference_mode(), quiet():
-        _check_causal(network, model, prompts[order[-1]].token_ids)
-        for batch in _batches(prompts, order, tokens, default_budget(place.type)):
-            try:
-                found = _go_on(network, [prompts[i].token_ids for i in batch], tokens)
-            except torch.OutOfMemoryError as error:
-                raise ResourceError(
-                    f"{place} ran out of memory generating {tokens} tokens for {len(batch)} "
-                    "prompts; use a smaller model or shorter prompts"
-                ) from error
-            made.update(zip(batch, found, strict=True))
-    ends = _end_ids(network)
-    return [_join(prompts[i], made[i], ends, tokenizer) for i in range(len(prompts))]
+    ids = [prompt.token_ids for prompt in prompts]
+    _check_causal(generator, max(ids, key=len))
+    made = dict(generator.write(ids, tokens))
+    return [_join(prompts[i], made[i], generator.ends, tokenizer) for i in range(len(prompts))]
 
 
-def _load(
-    model: str, config: PreTrainedConfig, place: torch.device, dtype: torch.dtype
-) -> PreTrainedModel:
-    from transformers import AutoModelForCausalLM
+def write_targets(
+    records: Sequence[Record], generator: Generator, config: Any, tokenizer: Any, tokens: int
+) -> RecordSpool:
+    """Let the decoder of an encoder-decoder write the target of each source.
 
-    if not is_headed(config, HEADS):
-        saved = ", ".join(config.architectures or ()) or "no class"
+    It writes by the likeliest token, but for those that the checkpoint forces it to begin with
+    (a language, for some) or forbids.
+
+    Args:
+        records: sources.
+        generator: the model.
+        config: its configuration.
+        tokenizer: its tokenizer.
+        tokens: most tokens written; fewer where the model ends its text.
+
+    Returns:
+        The records, each with its target: what the decoder read while it wrote.
+
+    Raises:
+        InputError: the checkpoint does not say how its decoder starts, or what the decoder reads
+            is not what it writes by.
+        ResourceError: not enough memory.
+    """
+    generator.start = _find_first(generator, config)
+    ids = [record.token_ids for record in records]
+    _check_decoder(generator, max(ids, key=len), tokens)
+    maker = TargetMaker(tokenizer, generator.start)
+    made = dict(generator.write(ids, tokens))
+    kept = RecordSpool()
+    for place, record in enumerate(records):
+        new = made[place]
+        special = mark_special(new, generator.ends, tokenizer)
+        text, ranges = spell(generator.start, new, tokenizer)
+        offsets = [(0, 0) if mark else at for mark, at in zip(special, ranges, strict=True)]
+        target = maker.shift(text, new, special, offsets if record.offsets else ())
+        kept.append(replace(record, target=target))
+    return kept
+
+
+def _find_first(generator: Generator, config: Any) -> int:
+    """The token that a decoder starts with: of a family whose labels end with it, only the
+    checkpoint can say which."""
+    first = generator.start if generator.start is not None else find_start(generator.model, config)
+    if first is None:
         raise InputError(
-            f"model {model} (saved as {saved}) has no head that goes on with a text; "
-            "choose a causal language model, or leave out --generate"
+            f"model {generator.model} (type {config.model_type}) does not say which token "
+            "its decoder starts with (a language); put decoder_start_token_id into its "
+            "generation_config.json"
         )
-    network = read_weights(model, config, AutoModelForCausalLM, may_lack_pooler=False, dtype=dtype)
-    settle(network, place, model)
-    return network
+    return first
 
 
-def _check_causal(network: PreTrainedModel, model: str, ids: Sequence[int]) -> None:
+def _check_causal(generator: Generator, ids: Sequence[int]) -> None:
     """Refuse a model whose tokens see what follows: its texts cannot be gone on with."""
     import torch
 
+    network = generator.network
     given = torch.tensor([[*ids, ids[0]]], device=network.device)
-    whole = network(input_ids=given).logits[0, : len(ids)].float()
-    alone = network(input_ids=given[:, :-1]).logits[0].float()
-    moved = float((whole - alone).abs().max()) / max(1.0, float(alone.abs().max()))
-    if not moved <= (CAUSAL_TOLERANCE if network.dtype == torch.float32 else 0.1):
+    with torch.inference_mode():
+        whole = network(input_ids=given).logits[0, : len(ids)]
+        alone = network(input_ids=given[:, :-1]).logits[0]
+    if not generator.same_scores(whole, alone):
         raise InputError(
-            f"model {model} is not causal: its tokens attend to what follows them; "
+            f"model {generator.model} is not causal: its tokens attend to what follows them; "
             "leave out --generate"
         )
 
 
-def _batches(
-    prompts: Sequence[Record], order: Sequence[int], tokens: int, budget: int
-) -> Iterator[list[int]]:
-    """Prompts of one length, at most so many that the finished texts keep to the budget."""
-    for length, alike in groupby(order, key=lambda i: len(prompts[i].token_ids)):
-        rest = list(alike)
-        step = max(1, budget // (length + tokens))
-        for start in range(0, len(rest), step):
-            yield rest[start : start + step]
-
-
-def _go_on(
-    network: PreTrainedModel, prompts: Sequence[Sequence[int]], tokens: int
-) -> list[tuple[int, ...]]:
-    """The new tokens of each prompt, up to and with the one that ends the text."""
+def _check_decoder(generator: Generator, ids: Sequence[int], tokens: int) -> None:
+    """Refuse a decoder that scores a text written token by token otherwise than read at once."""
     import torch
-    from transformers import GenerationConfig
 
-    ends = _end_ids(network)
-    # A configuration of its own: that of the checkpoint may ask for sampling and penalties.
-    make_config: Any = GenerationConfig
-    plain = make_config(
-        do_sample=False,
-        num_beams=1,
-        max_new_tokens=tokens,
-        eos_token_id=sorted(ends) or None,
-        pad_token_id=min(ends, default=0),
-        use_cache=True,
+    network = generator.network
+    given = torch.tensor([list(ids)], device=network.device)
+    found = generator.generate(
+        given, min(tokens, CHECKED_TOKENS), output_logits=True, return_dict_in_generate=True
     )
-    ids = torch.tensor([list(prompt) for prompt in prompts], device=network.device)
-    generate: Any = network.generate
-    output = generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=plain)
-    return [_until_end(row[ids.shape[1] :], ends) for row in output.tolist()]
-
-
-def _until_end(new: Sequence[int], ends: frozenset[int]) -> tuple[int, ...]:
-    stop = next((place for place, token in enumerate(new) if token in ends), len(new) - 1)
-    return tuple(new[: stop + 1])
-
-
-def _end_ids(network: PreTrainedModel) -> frozenset[int]:
-    """Ids that end a text, as the checkpoint says."""
-    found: set[int] = set()
-    for source in (network.generation_config, network.config.get_text_config()):
-        told = getattr(source, "eos_token_id", None)
-        found.update(told if isinstance(told, list) else [told] if isinstance(told, int) else [])
-    return frozenset(found)
+    written = torch.stack(found.logits, 1)[0]  # (token, vocabulary)
+    with torch.inference_mode():
+        read = network(input_ids=given, decoder_input_ids=found.sequences[:, :-1]).logits[0]
+    if not generator.same_scores(read, written):
+        raise InputError(
+            f"the decoder of model {generator.model} gives other scores where it reads a text at "
+            "once than where it writes it token by token, so that its attention is not one thing; "
+            "leave out --generate and give --target-column"
+        )
 
 
 def _open_end(record: Record) -> Record:
@@ -186,9 +158,8 @@ def _open_end(record: Record) -> Record:
 
 def _join(prompt: Record, new: Sequence[int], ends: frozenset[int], tokenizer: Any) -> Record:
     """Prompt and continuation as one record of two texts."""
-    text, ranges = _spell(prompt.token_ids[-1], new, tokenizer)
-    special_ids = ends | (frozenset(tokenizer.all_special_ids) - {tokenizer.unk_token_id})
-    special = tuple(int(token in special_ids) for token in new)
+    text, ranges = spell(prompt.token_ids[-1], new, tokenizer)
+    special = mark_special(new, ends, tokenizer)
     places = tuple((0, 0) if mark else at for mark, at in zip(special, ranges, strict=True))
     return replace(
         prompt,
@@ -200,31 +171,3 @@ def _join(prompt: Record, new: Sequence[int], ends: frozenset[int], tokenizer: A
         offsets=(*prompt.offsets, *places) if prompt.offsets else (),
         words=(),  # the tokenizer tells words of texts it has cut up itself
     )
-
-
-def _spell(before: int, new: Sequence[int], tokenizer: Any) -> tuple[str, list[tuple[int, int]]]:
-    """The text of new tokens, and the characters of each.
-
-    Tokens are spelled behind the one before them, since many tokenizers drop the blank that a
-    text begins with. A token that leaves a character unfinished ends where that one begins.
-    """
-
-    def spell(count: int) -> str:
-        ids = [before, *new[:count]]
-        return str(
-            tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        )
-
-    head, whole = spell(0), spell(len(new))
-    start = len(head) if whole.startswith(head) else 0
-    text = whole[start:]
-    ranges, end = [], 0
-    for count in range(1, len(new) + 1):
-        found = spell(count)[start:]
-        same = next(
-            (n for n, (a, b) in enumerate(zip(found, text, strict=False)) if a != b),
-            min(len(found), len(text)),
-        )
-        ranges.append((end, max(end, same)))
-        end = max(end, same)
-    return text, ranges

@@ -104,7 +104,8 @@ class ExtractOptions(RunOptions):
         text_columns: column of the text, or the two of a pair; detected where empty.
         label_column: column of the gold label.
         id_column: column of a unique id; row numbers where None.
-        target_column: column of the text that the decoder of an encoder-decoder reads.
+        target_column: column of the text that the decoder of an encoder-decoder reads; not with
+            ``generate``.
         split: split of a ``datasets`` data set.
         config: configuration of a ``datasets`` data set.
         limit: take only the first so many rows.
@@ -114,7 +115,8 @@ class ExtractOptions(RunOptions):
         chat_template: the data's text column holds conversations, lists of messages with role and
             content; they are written out by the template that comes with the tokenizer.
         generate: let the model go on with each text, greedily, by so many tokens at most; prompt
-            and continuation become the two texts of one example.
+            and continuation become the two texts of one example. An encoder-decoder reads the text
+            and writes its target instead.
         dtype: type of the weights and of the model's arithmetic: ``float32``, ``float16``,
             ``bfloat16``, or ``auto`` for the checkpoint's own.
     """
@@ -149,6 +151,11 @@ class ExtractOptions(RunOptions):
         _require_positive("generate", self.generate)
         if self.generate and len(self.text_columns) > 1:
             raise InputError("--generate goes on with one text, not with pairs; name one column")
+        if self.generate and self.target_column is not None:
+            raise InputError(
+                f"--target-column {self.target_column} gives the decoder a text and --generate lets"
+                " the model write it; leave out one of them"
+            )
         if not self.data:
             raise InputError("no data given; name at least one file or data set")
         _require_positive("limit", self.limit)

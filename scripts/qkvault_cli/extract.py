@@ -91,7 +91,8 @@ _OPTIONS = (
     click.option("--label-column", help="Column of the gold label."),
     click.option("--id-column", help="Column of a unique id; row numbers otherwise."),
     click.option(
-        "--target-column", help="Column of the text that an encoder-decoder's decoder reads."
+        "--target-column",
+        help="Column of the text that an encoder-decoder's decoder reads; or --generate it.",
     ),
     click.option("--split", help="Split of a `datasets` data set."),
     click.option("--config", help="Configuration of a `datasets` data set."),
@@ -146,7 +147,8 @@ _OPTIONS = (
         "--generate",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Let the model go on with each text, greedily, by up to N tokens.",
+        help="Let the model go on with each text, greedily, by up to N tokens; an encoder-decoder"
+        " writes each text's target.",
     ),
     click.option(
         "--on-bad",
@@ -189,6 +191,7 @@ def extract(log_json: bool, profile: bool, **chosen: Any) -> None:
       qkvault extract --model ./my-bert --data msr_paraphrase_train.txt --out mrpc.vault
       qkvault extract --model ./my-llama --data books.jsonl --out b.vault --attention derive
       qkvault extract --model ./t5 --data pairs.jsonl --target-column german --out de.vault
+      qkvault extract --model ./t5 --data english.txt --generate 64 --out written.vault
       qkvault extract --model gpt2 --data stories.txt --out stories.vault --limit 500
       qkvault extract --model ./chat --data talks.jsonl --out t.vault --chat-template --generate 64
       qkvault extract --model ./bert --data glue --config mrpc --split train --out m.vault

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import qkvault
 from extractor.models import stories260k, tiny_bert, tiny_gpt2, tiny_llama, write_texts
 from extractor.test_chat import TEMPLATE, chat_model, write_talks
 from qkvault import InputError, PlanMismatch
-from qkvault_extractor import ExtractOptions, extract, generating
+from qkvault_extractor import ExtractOptions, extract, greedy
 from qkvault_extractor.pack import Packer
 
 LENGTHS = [3, 9, 3, 5, 3]
@@ -27,7 +28,7 @@ def options_for(model: Path, tmp_path: Path, **changes: Any) -> ExtractOptions:
     return ExtractOptions(str(model), (str(data),), tmp_path / "out.vault", **given)
 
 
-def greedy(model: Path, ids: list[int], tokens: int, end: int) -> list[int]:
+def one_by_one(model: Path, ids: list[int], tokens: int, end: int) -> list[int]:
     """The likeliest token, one after the other, without a cache."""
     from transformers import AutoModelForCausalLM
 
@@ -51,8 +52,23 @@ def test_continuations_are_greedy(make: Any, tmp_path: Path) -> None:
             prompt = segments.index(1)
             assert prompt == words + 1
             assert segments == [0] * prompt + [1] * (len(ids) - prompt)
-            assert ids[prompt:] == greedy(model, ids[:prompt], NEW, 3)
+            assert ids[prompt:] == one_by_one(model, ids[:prompt], NEW, 3)
             assert len(example.text) == 2
+
+
+def test_penalties_of_the_checkpoint_are_not_used(tmp_path: Path) -> None:
+    model = tiny_llama(tmp_path / "model")
+    told = model / "generation_config.json"
+    known = json.loads(told.read_text())
+    penalties = {"repetition_penalty": 9.0, "no_repeat_ngram_size": 1, "do_sample": True}
+    told.write_text(json.dumps({**known, **penalties}))
+    options = options_for(model, tmp_path)
+    extract(options)
+    with qkvault.open(options.out) as vault:
+        for example in vault:
+            ids = list(example.record.token_ids)
+            prompt = list(example.record.segments).index(1)
+            assert ids[prompt:] == one_by_one(model, ids[:prompt], NEW, 3)
 
 
 def test_attention_is_that_of_the_whole_sequence(tmp_path: Path) -> None:
@@ -98,7 +114,7 @@ def test_going_on_generates_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         with pytest.raises(KeyboardInterrupt):
             extract(options)
     monkeypatch.setattr(
-        generating, "_go_on", lambda *_: pytest.fail("what was generated is in the plan")
+        greedy.Generator, "write", lambda *_: pytest.fail("what was generated is in the plan")
     )
     report = extract(options)
     assert not report.already_complete
@@ -120,7 +136,7 @@ def test_chats_are_gone_on_with_behind_their_template(tmp_path: Path) -> None:
         at = example.record.segments.index(1)
         assert example.tokens[at - 2] == "<|turn|>"
         ids = list(example.record.token_ids)
-        assert ids[at:] == greedy(model, ids[:at], 4, 3)
+        assert ids[at:] == one_by_one(model, ids[:at], 4, 3)
 
 
 def test_special_tokens_at_a_prompts_end_go(tmp_path: Path) -> None:
