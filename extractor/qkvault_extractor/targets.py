@@ -30,6 +30,9 @@ WRAPS: Final = frozenset({"mbart"})
 STARTS_WITH_PAD: Final = frozenset({"longt5", "mt5", "switch_transformers", "t5", "umt5"})
 """Types that start with the padding token where a checkpoint does not say (Raffel et al. 2020)."""
 
+STARTS_WITH_BOS: Final = frozenset({"t5gemma", "t5gemma2"})
+"""Types that start with their decoder's own first token where a checkpoint does not say."""
+
 _BATCH_ROWS: Final = 1024
 
 
@@ -53,6 +56,8 @@ def find_start(model: str, config: Any) -> int | None:
         found = _generation_start(model)
     if found is None and config.model_type in STARTS_WITH_PAD:
         found = config.pad_token_id
+    if found is None and config.model_type in STARTS_WITH_BOS:
+        found = config.decoder.bos_token_id
     if not isinstance(found, int):
         raise InputError(
             f"model {model} does not say which token its decoder starts with; "

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from extractor.decoder_rows import DECODERS
 from extractor.encoder_decoder_rows import ENCODER_DECODERS
 from extractor.encoder_rows import ENCODERS
+from extractor.expert_rows import EXPERT_DECODERS
 from extractor.feature_rows import FEATURES
 from extractor.hybrid_rows import HYBRIDS
 from extractor.refused_rows import REFUSED
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 GROUPS: Final[dict[str, tuple[Architecture, ...]]] = {
     "Encoders": ENCODERS,
     "Decoders": DECODERS,
+    "Decoders with experts": EXPERT_DECODERS,
     "Decoders with layers of other kinds": HYBRIDS,
     "Encoder-decoders": ENCODER_DECODERS,
     "Images and sounds, as features": FEATURES,

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from extractor import fidelity, models
-from extractor.architecture import Architecture
+from extractor.architecture import DECODER, Architecture
 
 if TYPE_CHECKING:
     from extractor.fidelity import Figures
@@ -19,6 +19,19 @@ UNEVEN: Final = {"init_std": 0.5}
 
 BART: Final = {**models.ENCODER_DECODERS["marian"][2], **UNEVEN}
 T5: Final = models.ENCODER_DECODERS["mt5"][2]
+_GEMMA: Final = {
+    **DECODER,
+    "vocab_size": 48,
+    "query_pre_attn_scalar": 8,
+    "sliding_window": 6,
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    "initializer_range": 0.5,
+}
+T5GEMMA: Final = {
+    "encoder": _GEMMA,
+    "decoder": {**_GEMMA, "cross_attention_hidden_size": models.WIDTH},
+    "initializer_range": 0.5,
+}
 
 
 def pairs(
@@ -60,6 +73,7 @@ ENCODER_DECODERS: Final = (
     built("M2M-100", "M2M100", BART),
     built("NLLB-MoE (experts)", "NllbMoe", {**BART, "num_experts": 4}),
     built("Blenderbot", "Blenderbot", BART),
+    built("Blenderbot Small", "BlenderbotSmall", BART),
     built("PLBart", "PLBart", BART),
     built("MVP", "Mvp", BART),
     built(
@@ -78,6 +92,7 @@ ENCODER_DECODERS: Final = (
         "BigBirdPegasus",
         {**BART, "attention_type": "original_full"},
     ),
+    built("T5Gemma (windows)", "T5Gemma", T5GEMMA),
     built(
         "LED",
         "LED",

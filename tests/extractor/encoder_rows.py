@@ -117,4 +117,11 @@ ENCODERS: Final = (
     text("CANINE (character layers)", "Canine", ENCODER),
     text("XLM", "XLM", _XLM),
     text("FlauBERT", "Flaubert", _XLM),
+    text("BERT generation, encoder", "BertGeneration", ENCODER, "Encoder"),
+    text(
+        "RoCBert",
+        "RoCBert",
+        {**ENCODER, "pronunciation_vocab_size": 48, "shape_vocab_size": 48},
+    ),
+    text("ESM C", "Esmc", ENCODER),
 )

@@ -23,6 +23,7 @@ from qkvault import InputError, Mask, head_metrics, token_roles
 from qkvault_extractor import ExtractOptions, extract, repair
 from qkvault_extractor.model import load_config, load_model, load_tokenizer
 from qkvault_extractor.probe import Probe, probe
+from qkvault_extractor.targets import find_start
 
 if TYPE_CHECKING:
     from qkvault import Record
@@ -206,6 +207,16 @@ def test_the_decoder_reads_labels_shifted_to_the_right(tmp_path: Path) -> None:
         assert [words[a:b] for a, b in target.offsets[1:]] == words.split()
         assert target.offsets[0] == (0, 0)
         assert target.words == (-1, 0, 1, 2, 3)
+
+
+def test_where_a_checkpoint_does_not_say_its_family_tells_how_decoders_start() -> None:
+    from transformers import BartConfig, T5Config, T5GemmaConfig
+
+    nobody = str(Path(__file__).parent)  # a folder without a generation_config.json
+    assert find_start(nobody, T5Config(pad_token_id=7)) == 7
+    assert find_start(nobody, T5GemmaConfig(decoder={"bos_token_id": 9})) == 9
+    with pytest.raises(InputError, match="does not say which token its decoder starts with"):
+        find_start(nobody, BartConfig(decoder_start_token_id=None))
 
 
 def test_a_run_goes_on_and_repairs_what_was_damaged(
