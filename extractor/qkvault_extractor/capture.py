@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
+    from qkvault_extractor.layouts.steps import Blocks
+
 IMPLEMENTATION: Final = "qkvault"
 """Name in transformers' registries. Models treat names holding "sdpa", "flash" or "flex" apart."""
 
@@ -55,6 +57,7 @@ class AttentionCall:
         mask: what is added to the scores, ``(example, 1 or head, query_token, key_token)``; None
             for nothing.
         terms: those of :data:`TERMS` that the model passed, by name.
+        blocks: what is known of it where the model computes it in blocks; else None.
     """
 
     index: int
@@ -67,6 +70,7 @@ class AttentionCall:
     scaling: float
     mask: Tensor | None
     terms: Mapping[str, Any]
+    blocks: Blocks | None = None
 
     @property
     def weights(self) -> Tensor:
@@ -164,6 +168,7 @@ class Collector:
         attention: Tensor | None,
         mask: Tensor | None,
         terms: Mapping[str, Any],
+        blocks: Blocks | None = None,
     ) -> None:
         """Hand one call on, unless it is left out; used by the registered function."""
         place = self._made
@@ -181,6 +186,7 @@ class Collector:
             scaling=_scaling(query, terms),
             mask=mask,
             terms={name: terms[name] for name in TERMS if terms.get(name) is not None},
+            blocks=blocks,
         )
         self.calls += 1
         self._on_call(call)

@@ -103,7 +103,7 @@ def _capture_by(way: Way, loaded: LoadedModel, batch: list[Record], eager: objec
 def _run(loaded: LoadedModel, forward: Callable[[], Any]) -> Any:
     try:
         return forward()
-    except InputError:
+    except (InputError, Mismatch):
         raise
     except Exception as error:  # the model's own code; whatever it raises names the reason
         reason = str(error).strip().splitlines()

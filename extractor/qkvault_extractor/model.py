@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SUPPORTED: Final = (
     "BERT, RoBERTa, DeBERTa, XLNet, GPT-2, BLOOM, Falcon, Llama, Mistral, Qwen, Gemma, DeepSeek, "
-    "BART, Marian, Pegasus, T5 "
+    "BART, Marian, Pegasus, T5, Longformer, LED, LongT5 "
     "and others of transformers whose heads weigh all tokens of a text"
 )
 """What can be captured, in words for error messages."""

@@ -38,15 +38,39 @@ def run_eager(loaded: LoadedModel, batch: Sequence[Record]) -> Any:
         switch_attention(loaded.model, before)
 
 
-def reported(eager: object, stack: StackName | None = None) -> list[Tensor]:
+def reported(eager: object, stack: StackName | None = None, what: str = "attentions") -> list[Any]:
     """Attention that an eager pass reported, of the layers that have any.
 
     Args:
         eager: its output.
         stack: which of an encoder-decoder's; None for a model that has only one.
+        what: ``attentions``, or ``global_attentions`` where a few tokens have those apart.
+
+    Returns:
+        A map of tokens for each layer, or of blocks, as :attr:`AttentionCall.blocks` tells.
     """
-    name = "attentions" if stack is None else f"{stack}_attentions"
+    name = what if stack is None else f"{stack}_{what}"
     return [a for a in getattr(eager, name, None) or () if a is not None]
+
+
+def lay_out_reports(
+    calls: Sequence[AttentionCall], reports: Sequence[Any], eager: object, stack: StackName | None
+) -> list[Tensor]:
+    """What an eager pass reported of some calls, as maps of tokens.
+
+    Args:
+        calls: all of a stack.
+        reports: what :func:`reported` gave of it.
+        eager: the output of that pass.
+        stack: as for :func:`reported`.
+    """
+    apart = reported(eager, stack, "global_attentions") or [None] * len(reports)
+    return [
+        report
+        if call.blocks is None
+        else call.blocks.read_report(report, of_global, call.weights.shape[-1])
+        for call, report, of_global in zip(calls, reports, apart, strict=True)
+    ]
 
 
 def compare_attention(
@@ -62,14 +86,17 @@ def compare_attention(
         raise Mismatch(f"the attention of its {unseen[0]} was not captured")
     parts: list[tuple[Tensor, Tensor]] = []
     for stack in dict.fromkeys(names):
-        ours = [c.weights for c, name in zip(calls, names, strict=True) if name == stack]
-        theirs = reported(eager, stack if sides.target else None)
+        own = [call for call, name in zip(calls, names, strict=True) if name == stack]
+        ours = [call.weights for call in own]
+        side = stack if sides.target else None
+        theirs = reported(eager, side)
         if len(theirs) > len(ours):  # layers of another kind may report what is no map of tokens
-            theirs = [a for a in theirs if a.shape in {b.shape for b in ours}]
+            theirs = [a for a in theirs if getattr(a, "shape", None) in {b.shape for b in ours}]
         if len(ours) != len(theirs):
             raise Mismatch(
                 f"{len(ours)} attention calls were captured where it reports {len(theirs)}"
             )
+        theirs = lay_out_reports(own, theirs, eager, side)
         if any(a.shape != b.shape for a, b in zip(ours, theirs, strict=True)):
             raise Mismatch("captured attention has another shape than its own")
         for i, (queries, keys) in enumerate(sides.along(stack)):

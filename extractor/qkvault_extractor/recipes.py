@@ -53,6 +53,8 @@ def find_recipe(
         ``causal`` is right in any case.
     """
     causal = not bool(call.weights[0, :, :tokens, :tokens].triu(1).any())
+    if call.blocks is not None and call.blocks.unknown is not None:
+        return _unknown(call.blocks.unknown, causal)
     seen, added = _split_added(call, tokens, tokens)
     slopes, bias = None, None
     if added is not None:
@@ -62,7 +64,9 @@ def find_recipe(
             return _unknown(
                 "the model adds a bias that depends on more than relative position", causal
             )
-    if longest > tokens and (bias is not None or not tells_window):
+    window = _known_window(call)
+    whole = window is not None and (bias is None or window < tokens)  # nothing is left to learn
+    if longest > tokens and not whole and (bias is not None or not tells_window):
         what = "bias" if bias is not None else "mask"
         return _unknown(f"the model's {what} is known up to {tokens} tokens only", causal)
     mask = _find_mask(call, seen, longest)
@@ -191,7 +195,9 @@ def _find_mask(call: AttentionCall, seen: NDArray[np.bool_], longest: int) -> Ma
     if (seen != seen[:1]).any():
         return None
     causal = not np.triu(seen[0], 1).any()
-    for mask in _candidates(seen[0], causal):
+    known = _known_window(call)
+    found = _candidates(seen[0], causal) if known is None else [Mask(causal, window=known)]
+    for mask in found:
         if np.array_equal(_pattern(mask, tokens), seen[0]):
             break
     else:
@@ -201,6 +207,11 @@ def _find_mask(call: AttentionCall, seen: NDArray[np.bool_], longest: int) -> Ma
         return mask
     # A window too wide for the probe to show; transformers counts the query's own token in it.
     return Mask(causal, window=int(window) - 1) if causal else None
+
+
+def _known_window(call: AttentionCall) -> int | None:
+    """The window by which blocks are laid out, which may be wider than the probe."""
+    return None if call.blocks is None else call.blocks.window
 
 
 def _candidates(seen: NDArray[np.bool_], causal: bool) -> list[Mask]:

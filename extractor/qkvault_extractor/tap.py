@@ -4,6 +4,7 @@ Such code differs from model to model, and yet is a product of queries and keys,
 that keep the map's shape, a softmax over its keys, and a product with values. :class:`Tap` watches
 the operations of a forward pass (``TorchFunctionMode``) and follows every product along this way;
 what ends elsewhere, as the softmax of a router does, was no attention. No model is known by name.
+Modules that multiply blocks of tokens are watched as wholes, and laid out by :mod:`.layouts`.
 
     with Tap(model, on_call):
         model(input_ids=..., attention_mask=...)
@@ -22,6 +23,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from qkvault_extractor.capture import AttentionCall, Collector, switch_attention
 from qkvault_extractor.followed import Scores, add_terms, describe, to_heads
+from qkvault_extractor.layouts import LAYOUTS
+from qkvault_extractor.layouts.steps import Steps
 from qkvault_extractor.products import product_of, value_of
 
 if TYPE_CHECKING:
@@ -58,8 +61,9 @@ class Tap(Collector):
         super().__init__(model, on_call, left_out=left_out)
         self._implementation = implementation
         self._describe = describe
-        self._batch = 1
+        self._batch, self._tokens = 1, 0
         self._within: list[nn.Module] = []
+        self._blocked: dict[nn.Module, tuple[str, Steps]] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> Tap:
@@ -84,13 +88,13 @@ class Tap(Collector):
     ) -> None:
         self._stack.close()
         self._within.clear()
+        self._blocked.clear()
         self._restore()
 
     def start_scores(self, query: Tensor, key: Tensor) -> Scores:
         """A product that may turn out to be attention's scores; operands are kept as they are now,
         for models may overwrite them."""
-        module = self._within[-1] if self._within else self._model
-        return Scores(module, query.clone(), key.clone())
+        return Scores(self._module, query.clone(), key.clone())
 
     def end_scores(self, scores: Scores, attention: Tensor, value: Tensor) -> None:
         """Hand on a call that is complete.
@@ -109,6 +113,21 @@ class Tap(Collector):
         )
         terms = {"scaling": scores.scaling, "position_bias": bias}
         self.record(scores.module, query, key, value, attention, mask, terms)
+
+    @property
+    def _module(self) -> nn.Module:
+        """The module whose operations come now."""
+        return self._within[-1] if self._within else self._model
+
+    def take_step(self, name: str, args: tuple[Any, ...], output: Any) -> bool:
+        """Take an operation of a module that computes attention in blocks; False of any other."""
+        found = self._blocked.get(self._module)
+        if found is None:
+            if name != "einsum" or not isinstance(args[0], str) or args[0] not in LAYOUTS:
+                return False
+            found = self._blocked[self._module] = (args[0], Steps())
+        found[1].take(name, args, output)
+        return True
 
     def fused(self, output: Tensor, inputs: Mapping[str, Any]) -> None:
         """Hand on a call of torch's fused attention function, whose attention is computed anew."""
@@ -134,7 +153,7 @@ class Tap(Collector):
         self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
         given = [x for x in (*args, *kwargs.values()) if isinstance(x, torch.Tensor) and x.ndim > 1]
-        self._batch = len(given[0]) if given else 1
+        self._batch, self._tokens = given[0].shape[:2] if given else (1, 0)
 
     def _go_in(self, module: nn.Module, args: object) -> None:
         self._within.append(module)
@@ -142,6 +161,11 @@ class Tap(Collector):
     def _go_out(self, module: nn.Module, args: object, output: object) -> None:
         if self._within and self._within[-1] is module:
             self._within.pop()
+        blocked = self._blocked.pop(module, None)
+        if blocked is not None and output is not None:  # None comes of a pass that was broken off
+            first, steps = blocked
+            found = LAYOUTS[first](steps, self._tokens, self._describe)
+            self.record(module, *found[:4], found.mask, {"scaling": 1.0}, found.blocks)
 
 
 class _Watch(TorchFunctionMode):
@@ -164,6 +188,8 @@ class _Watch(TorchFunctionMode):
         sources = self._sources(args, kwargs) if self._known else {}
         # Operations in place are over when their input is looked at: shapes are taken before.
         output = func(*args, **kwargs)
+        if self._tap.take_step(name, args, output):
+            return output
         if name in _PRODUCTS:
             self._multiply(name, args, kwargs, sources, output)
         elif name == "scaled_dot_product_attention":

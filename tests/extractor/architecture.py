@@ -50,10 +50,16 @@ def text(
         flags: ``refused``, ``quick``.
     """
 
-    def make(folder: Path) -> Path:
-        return models.save(folder, prefix, suffix, dict(settings))
+    classifies = suffix == "ForSequenceClassification"
 
-    return Architecture(title, lambda folder: fidelity.measure(make, folder), **flags)
+    def make(folder: Path) -> Path:
+        return models.save(folder, prefix, suffix, dict(settings), labels=2 * classifies)
+
+    def measure(folder: Path) -> Figures:
+        name = "AutoModelForSequenceClassification" if classifies else "AutoModel"
+        return fidelity.measure(make, folder, class_name=name)
+
+    return Architecture(title, measure, **flags)
 
 
 def features(title: str, family: str, **flags: bool) -> Architecture:

@@ -94,7 +94,7 @@ ENCODER_DECODERS: Final = (
     ),
     built("T5Gemma (windows)", "T5Gemma", T5GEMMA),
     built(
-        "LED",
+        "LED (windows)",
         "LED",
         {
             **BART,
@@ -102,13 +102,12 @@ ENCODER_DECODERS: Final = (
             "max_encoder_position_embeddings": models.POSITIONS,
             "max_decoder_position_embeddings": models.POSITIONS,
         },
-        refused=True,
     ),
     built(
-        "LongT5",
+        "LongT5, local (neighbouring blocks, relative bias)",
         "LongT5",
         {**T5, "encoder_attention_type": "local", "local_radius": 7},
-        refused=True,
+        quick=True,
     ),
     built(
         "Pegasus-X",

@@ -21,6 +21,7 @@ from qkvault_extractor import (
     extract_features,
 )
 from qkvault_extractor.batches import default_budget, plan_batches
+from qkvault_extractor.layouts.reports import read_band, read_neighbours
 from qkvault_extractor.machine import quiet
 from qkvault_extractor.ways import WAYS
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 LENGTHS = [28, 17, 40, 28]
 TARGET_LENGTHS = [12, 30, 24, 19]
+IN_BLOCKS = {"longformer": read_band, "led": read_band, "longt5": read_neighbours}
+"""What lays out the attention that an encoder reports, where that is no map of tokens."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,11 @@ class Figures:
 
 
 def measure(
-    make_model: Callable[[Path], Path], folder: Path, *, has_target: bool = False
+    make_model: Callable[[Path], Path],
+    folder: Path,
+    *,
+    has_target: bool = False,
+    class_name: str = "AutoModel",
 ) -> Figures:
     """Make a model of texts, extract some with it, and compare.
 
@@ -64,6 +71,7 @@ def measure(
         make_model: writes a model into the folder it is given, and returns that.
         folder: an empty one.
         has_target: the model is an encoder-decoder, whose decoder reads a target.
+        class_name: of transformers' classes, the one that the extractor has to load it by.
     """
     data, options = folder / "texts.jsonl", {"target_column": "target"} if has_target else {}
     try:
@@ -75,7 +83,7 @@ def measure(
         vault = extract_to(folder / "vault", model, data, precision="float32", **options)
     except InputError as refusal:
         return refused(refusal, folder / "model")
-    return figures_of(vault, difference_from_eager(vault, model))
+    return figures_of(vault, difference_from_eager(vault, model, class_name))
 
 
 def measure_features(family: str, folder: Path) -> Figures:
@@ -128,14 +136,15 @@ def figures_of(vault: qkvault.Vault, difference: float) -> Figures:
     )
 
 
-def difference_from_eager(vault: qkvault.Vault, model: Path) -> float:
+def difference_from_eager(
+    vault: qkvault.Vault, model: Path, class_name: str = "AutoModel"
+) -> float:
     """Largest difference of a vault's attention from ``output_attentions`` of its model."""
     worst = 0.0
     for batch in batches_of(vault):
-        output = run_model(model, "AutoModel", batch, "eager")
+        output = run_model(model, class_name, batch, "eager")
         for stack in vault.spec.stacks:
-            reported = output[f"{stack.name}_attentions" if vault.spec.target else "attentions"]
-            own = [attention for attention in reported if attention is not None]
+            own = reported(output, vault, stack.name, batch)
             if len(own) != len(stack.layers):  # some were left out: those kept go by their numbers
                 own = [own[layer] for layer in stack.layers]
             for row, example in enumerate(batch):
@@ -145,6 +154,20 @@ def difference_from_eager(vault: qkvault.Vault, model: Path) -> float:
                 theirs = torch.stack([layer[row, :, :queries, :keys] for layer in own]).numpy()
                 worst = max(worst, float(np.abs(stored - theirs).max()))
     return worst
+
+
+def reported(
+    output: Any, vault: qkvault.Vault, stack: qkvault.StackName, batch: Sequence[qkvault.Example]
+) -> list[torch.Tensor]:
+    """Maps of a stack's layers, ``(example, head, query_token, key_token)``, by their model."""
+    side = f"{stack}_" if vault.spec.target else ""
+    own = [attention for attention in output[f"{side}attentions"] if attention is not None]
+    read = IN_BLOCKS.get(str(vault.spec.provenance["type"])) if stack == "encoder" else None
+    if read is None:
+        return own
+    apart = output.get(f"{side}global_attentions") or [None] * len(own)
+    tokens = max(len(example.tokens) for example in batch)
+    return [read(*layer, tokens) for layer in zip(own, apart, strict=True)]
 
 
 def derived_difference(vault: qkvault.Vault, dtype: type[np.floating[Any]]) -> float | None:

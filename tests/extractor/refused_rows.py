@@ -22,7 +22,6 @@ REFUSED: Final = (
     features("Swin (windows)", "swin", refused=True),
     features("PVT v2 (fewer keys than queries)", "pvt", refused=True),
     features("ViTMAE (masks at random)", "vitmae", refused=True),
-    text("Longformer", "Longformer", {**ENCODER, "attention_window": 8}, refused=True, quick=True),
     text(
         "BigBird, block-sparse",
         "BigBird",

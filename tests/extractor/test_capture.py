@@ -200,19 +200,21 @@ def shifted(end_scores: Any) -> Any:
 
 
 def test_models_whose_attention_is_no_map_are_refused(tmp_path: Path) -> None:
-    from transformers import LongformerConfig, LongformerModel
+    from transformers import BigBirdConfig, BigBirdModel
 
     template = load(tiny_bert(tmp_path))
-    config = LongformerConfig(
+    config = BigBirdConfig(
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=4,
         intermediate_size=48,
-        attention_window=8,
+        attention_type="block_sparse",
+        block_size=2,
+        num_random_blocks=1,
     )
-    network = cast("Any", LongformerModel(config)).eval()
-    loaded = replace(template, model=network, name="some longformer")
-    with pytest.raises(InputError, match=r"some longformer .type longformer. cannot be captured"):
+    network = cast("Any", BigBirdModel(config)).eval()
+    loaded = replace(template, model=network, name="some bigbird")
+    with pytest.raises(InputError, match=r"some bigbird .type big_bird. cannot be captured"):
         probe(loaded, [record_of(IDS)])
 
 
