@@ -21,13 +21,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from qkvault import InputError
-from qkvault_extractor.machine import quiet
+from qkvault_extractor.switching import implementations_of, restore_attention
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
     from qkvault_extractor.layouts.steps import Blocks
+    from qkvault_extractor.switching import Implementations
 
 IMPLEMENTATION: Final = "qkvault"
 """Name in transformers' registries. Models treat names holding "sdpa", "flash" or "flex" apart."""
@@ -127,7 +128,7 @@ class Collector:
         self._model = model
         self._on_call = on_call
         self._names: dict[nn.Module, str] = {}
-        self._before: str | None = None
+        self._before: Implementations = []
         self._token: Token[Collector | None] | None = None
 
     def __enter__(self) -> Collector:
@@ -150,10 +151,10 @@ class Collector:
 
     def _start(self) -> None:
         self._names = {module: name for name, module in self._model.named_modules()}
-        self._before = self._model.config._attn_implementation
+        self._before = implementations_of(self._model)
 
     def _restore(self) -> None:
-        switch_attention(self._model, self._before or "eager")
+        restore_attention(self._before)
 
     def start_forward(self) -> None:
         """Count calls from 0 again; to be called before each forward pass."""
@@ -190,14 +191,6 @@ class Collector:
         )
         self.calls += 1
         self._on_call(call)
-
-
-def switch_attention(model: PreTrainedModel, implementation: str) -> None:
-    """Choose one of a model's own attention implementations, in models that cannot be asked too."""
-    with quiet():  # those warn
-        model.set_attn_implementation(implementation)
-    if model.config._attn_implementation != implementation:
-        model.config._attn_implementation = implementation  # what they look at as they run
 
 
 _active: ContextVar[Collector | None] = ContextVar("qkvault_collector", default=None)

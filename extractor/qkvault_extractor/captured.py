@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qkvault import STACKS, InputError
+from qkvault import InputError
 from qkvault_extractor.model import SUPPORTED, LoadedModel
 from qkvault_extractor.native import (
     UNSEEN,
@@ -15,7 +15,7 @@ from qkvault_extractor.native import (
     compare_kernel,
     compare_output,
     differs,
-    reported,
+    reports_any,
     run_eager,
 )
 from qkvault_extractor.stacks import Placed, Sides, find_kept, name_stacks, place_calls
@@ -67,7 +67,7 @@ def capture(loaded: LoadedModel, batch: list[Record]) -> Captured:
             if not any(reason.startswith(kind) for reason in reasons):
                 reasons.append(str(mismatch))
     seen = [reason for reason in reasons if reason != UNSEEN]
-    if not seen and not any(reported(eager, stack) for stack in (None, *STACKS)):
+    if not seen and not reports_any(eager):
         seen = ["it computes no attention that transformers reports or that could be followed"]
     kind = loaded.model.config.model_type
     raise InputError(
@@ -91,7 +91,7 @@ def _capture_by(way: Way, loaded: LoadedModel, batch: list[Record], eager: objec
         # default, and else against what torch's fused function gave.
         usual = loaded.forward(batch)
         compare_output(output, usual, lengths, "its eager attention is not what it runs by default")
-        if differs(eager, usual, lengths):
+        if differs(eager, usual, lengths) or (way == "kernel" and not reports_any(eager)):
             difference = compare_kernel(calls, collector.kernel_outputs)
         else:
             difference = compare_attention(calls, names, eager, sides)

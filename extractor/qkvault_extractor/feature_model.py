@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
     from qkvault_extractor.feeding import Feed
 
-IMAGE_HEADS: Final = ("ForImageClassification", "ForImageClassificationWithTeacher")
+IMAGE_HEADS: Final = tuple(
+    f"ForImageClassification{kind}"
+    for kind in ("", "WithTeacher", "Learned", "Fourier", "ConvProcessing")
+)
 AUDIO_HEADS: Final = ("ForAudioClassification", "ForSequenceClassification")
 
 
@@ -80,7 +84,7 @@ def ready_feature_model(model: PreTrainedModel, name: str, feed: Feed) -> Loaded
 
 def input_name(model: PreTrainedModel) -> str:
     """The argument by which a model takes features."""
-    return str(model.main_input_name)
+    return _features_of(model)
 
 
 def name_loaded(given: str | Path | PreTrainedModel) -> str:
@@ -116,15 +120,35 @@ def _load_folder(model: str, device: str) -> PreTrainedModel:
 def _part_with_features(network: PreTrainedModel, name: str) -> PreTrainedModel:
     """The model itself, its encoder, or its vision model: whichever takes features."""
     part: Any = network
-    heads = (*IMAGE_HEADS, *AUDIO_HEADS)
-    if network.config.is_encoder_decoder and not type(network).__name__.endswith(heads):
+    if "decoder_input_ids" in inspect.signature(network.forward).parameters:
         part = network.get_encoder()
-    elif network.main_input_name not in FEATURE_INPUTS:
+    elif not _features_of(network):
         part = getattr(network, "vision_model", network)
-    if getattr(part, "main_input_name", "") in FEATURE_INPUTS:
+    if given := _features_of(part):
+        _refuse_more(part, given)
         return part  # type: ignore[no-any-return]
     raise InputError(
         f"model {name} (type {network.config.model_type}) takes {network.main_input_name}, not "
         f"features ({', '.join(FEATURE_INPUTS)}); give the part of it that does, or use extract "
         "for texts"
     )
+
+
+def _refuse_more(model: Any, given: str) -> None:
+    """Refuse a model that asks for more than features."""
+    taken = inspect.signature(model.forward).parameters.values()
+    asked = [p.name for p in taken if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    if more := [name for name in asked if name != given]:
+        raise InputError(
+            f"model {type(model).__name__} takes {' and '.join(more)} beside {given}, "
+            "which ready-made features do not hold"
+        )
+
+
+def _features_of(model: Any) -> str:
+    """The argument by which a model takes features; empty where it takes others first."""
+    main = getattr(model, "main_input_name", "")
+    if main != "inputs":  # Perceiver's, of any kind: what it is called else, tells the kind
+        return main if main in FEATURE_INPUTS else ""
+    taken = inspect.signature(model.forward).parameters
+    return next((name for name in FEATURE_INPUTS if name in taken), "")

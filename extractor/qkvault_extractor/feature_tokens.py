@@ -3,7 +3,9 @@
 All is learnt from the model as it runs. Its first attention call tells how many tokens there are.
 A token whose query there is the same whatever the input, is special: nothing of the input is in it.
 A convolution that lays out just as many cells as there are other tokens tells that these are
-patches, in rows and columns.
+patches, in rows and columns. Where queries that the model has learnt attend to these tokens (the
+objects of a detector, the latents of a Perceiver), its first such call tells how many they are:
+they are the example's target.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from qkvault import InputError, Record
+from qkvault import InputError, Record, Target
 from qkvault_extractor.machine import quiet
+from qkvault_extractor.stacks import CROSS
 from qkvault_extractor.ways import WAYS, collect
 
 if TYPE_CHECKING:
@@ -44,10 +47,11 @@ Grid = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Tokens:
-    """The tokens of inputs of one shape: names, and 1 where one is special."""
+    """The tokens of inputs of one shape: names, and 1 where one is special; those of the target."""
 
     names: tuple[str, ...]
     special: tuple[int, ...]
+    target: Target | None
 
 
 def make_records(model: PreTrainedModel, name: str, features: FeatureSet) -> list[Record]:
@@ -78,6 +82,7 @@ def make_records(model: PreTrainedModel, name: str, features: FeatureSet) -> lis
                 special=tokens.special,
                 label=row.label,
                 columns=row.columns,
+                target=tokens.target,
             )
         )
     return records
@@ -87,21 +92,30 @@ def _find_tokens(model: PreTrainedModel, name: str, values: NDArray[np.float32])
     import torch
 
     grids: list[Grid] = []
-    query = _first_query(model, name, values, grids)
+    seen = _see(model, name, values, grids)
     noise = np.random.default_rng(0).standard_normal(values.shape).astype(np.float32)
-    other = _first_query(model, name, values + noise, [])
-    if query.shape[0] != 1 or query.shape != other.shape:
+    vectors, others = seen.vectors, _see(model, name, values + noise, []).vectors
+    if vectors.shape[0] != 1 or vectors.shape != others.shape:
         raise InputError(
-            f"model {type(model).__name__} attends within {query.shape[0]} windows of an example, "
-            "each apart from the others, so there is no attention of its tokens as a whole"
+            f"model {type(model).__name__} attends within {vectors.shape[0]} parts of an example "
+            "(windows, say), each apart from the others, so there is no attention of its tokens "
+            "as a whole"
         )
     special = [
-        torch.equal(a, b) for a, b in zip(query[0].unbind(1), other[0].unbind(1), strict=True)
+        torch.equal(a, b) for a, b in zip(vectors[0].unbind(1), others[0].unbind(1), strict=True)
     ]
     return Tokens(
         tuple(_name_tokens(special, _special_names(model), grids, values.ndim)),
         tuple(map(int, special)),
+        _make_target(model, seen.learnt) if seen.learnt else None,
     )
+
+
+def _make_target(model: PreTrainedModel, count: int) -> Target:
+    """Queries that a model has learnt, by what transformers calls the parameter they are."""
+    latent = any(name.rpartition(".")[2] == "latents" for name, _ in model.named_parameters())
+    names = tuple(f"{'latent' if latent else 'query'} {number}" for number in range(count))
+    return Target("", names, tuple(range(count)), (0,) * count)
 
 
 def _name_tokens(
@@ -144,38 +158,57 @@ def _special_names(model: PreTrainedModel) -> list[str]:
     return found
 
 
-class _Seen(Exception):  # noqa: N818  # no error: it ends a forward pass that has told enough
-    """The first attention call was seen."""
+@dataclass
+class _Sight:
+    """What attention calls told so far.
 
-    def __init__(self, query: Tensor) -> None:
-        super().__init__()
-        self.query = query
+    Attributes:
+        vectors: one for every token, ``(1, head, token, dim)``: their queries, or where those are
+            others' their keys.
+        learnt: how many other queries attend to the tokens; 0 where none do.
+    """
+
+    vectors: Tensor
+    learnt: int = 0
 
 
-def _first_query(
+class _Enough(Exception):  # noqa: N818  # no error: it ends a forward pass that has told enough
+    """All that matters was seen."""
+
+
+def _see(
     model: PreTrainedModel, name: str, values: NDArray[np.float32], grids: list[Grid]
-) -> Tensor:
-    """Run a model up to its first attention call.
+) -> _Sight:
+    """Run a model until its attention has told what its tokens are.
 
     Args:
         model: takes features.
         name: its argument for them.
         values: one example's.
         grids: filled with the cells that convolutions of two or three axes lay out.
-
-    Returns:
-        The call's queries, ``(example, head, token, dim)``.
     """
     import torch
     from torch import nn
 
-    def stop(call: AttentionCall) -> None:
-        raise _Seen(call.query)
+    found: list[_Sight] = []
+    crosses = any(CROSS.search(name) for name, _ in model.named_modules())
+
+    def look(call: AttentionCall) -> None:
+        if CROSS.search(call.name):
+            if not found:
+                found.append(_Sight(call.key))
+            found[0].learnt = call.query.shape[2]
+        elif not found:
+            found.append(_Sight(call.query))
+        if found[0].learnt or not crosses:
+            raise _Enough
 
     def run() -> None:
         for way in WAYS:
-            with collect(model, way, stop):
+            with collect(model, way, look):
                 model(**inputs)
+            if found:
+                return
 
     def note(module: nn.Module, given: object, output: Tensor) -> None:
         grids.append(tuple(output.shape[2:]))
@@ -183,12 +216,12 @@ def _first_query(
     inputs = {name: torch.from_numpy(values[None]).to(model.device, model.dtype)}
     with ExitStack() as stack, torch.inference_mode(), quiet():
         for module in model.modules():
-            if isinstance(module, nn.Conv2d | nn.Conv3d):
+            if isinstance(module, nn.Conv2d | nn.Conv3d | nn.MaxPool2d):
                 stack.callback(module.register_forward_hook(note).remove)
         try:
             run()
-        except _Seen as seen:
-            return seen.query
+        except _Enough:
+            pass
         except InputError:
             raise
         except Exception as error:  # the model's own code; whatever it raises names the reason
@@ -197,6 +230,9 @@ def _first_query(
                 f"model {type(model).__name__} does not take {name} of shape {values.shape}: "
                 f"{reason[0] if reason else repr(error)}"
             ) from error
-    raise InputError(
-        f"model {type(model).__name__} cannot be captured: it computes attention in its own code"
-    )
+    if not found:
+        raise InputError(
+            f"model {type(model).__name__} cannot be captured: no product of queries and keys "
+            "that becomes weights of values was seen in it"
+        )
+    return found[0]

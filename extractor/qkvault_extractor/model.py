@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 SUPPORTED: Final = (
     "BERT, RoBERTa, DeBERTa, XLNet, GPT-2, BLOOM, Falcon, Llama, Mistral, Qwen, Gemma, DeepSeek, "
-    "BART, Marian, Pegasus, T5, Longformer, LED, LongT5 "
-    "and others of transformers whose heads weigh all tokens of a text"
+    "BART, Marian, Pegasus, T5, Longformer, LED, LongT5, ViT, CLIP, DETR, Perceiver, Whisper, "
+    "wav2vec 2.0, WavLM and others of transformers whose heads weigh all tokens of a text, image "
+    "or sound"
 )
 """What can be captured, in words for error messages."""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from qkvault import STACKS
-from qkvault_extractor.capture import switch_attention
+from qkvault_extractor.switching import implementations_of, restore_attention, switch_attention
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,12 +30,12 @@ class Mismatch(Exception):
 
 def run_eager(loaded: LoadedModel, batch: Sequence[Record]) -> Any:
     """Output of the model's own eager pass, with attention where it reports any."""
-    before = loaded.model.config._attn_implementation
+    before = implementations_of(loaded.model)
     switch_attention(loaded.model, "eager")
     try:
         return loaded.forward(batch, output_attentions=True)
     finally:
-        switch_attention(loaded.model, before)
+        restore_attention(before)
 
 
 def reported(eager: object, stack: StackName | None = None, what: str = "attentions") -> list[Any]:
@@ -73,6 +73,11 @@ def lay_out_reports(
     ]
 
 
+def reports_any(eager: object) -> bool:
+    """Whether an eager pass reported attention of any stack."""
+    return any(reported(eager, stack) for stack in (None, *STACKS))
+
+
 def compare_attention(
     calls: Sequence[AttentionCall], names: Sequence[StackName], eager: object, sides: Sides
 ) -> float:
@@ -81,14 +86,13 @@ def compare_attention(
     Raises:
         Mismatch: it reported other calls, or the difference is too large.
     """
-    unseen = [stack for stack in STACKS if stack not in names and reported(eager, stack)]
-    if unseen and sides.target:
-        raise Mismatch(f"the attention of its {unseen[0]} was not captured")
+    _refuse_unseen(names, eager, sides)
     parts: list[tuple[Tensor, Tensor]] = []
     for stack in dict.fromkeys(names):
         own = [call for call, name in zip(calls, names, strict=True) if name == stack]
         ours = [call.weights for call in own]
-        side = stack if sides.target else None
+        # Latents that attend to each other have no encoder's or decoder's name where reported.
+        side = stack if sides.target and reported(eager, stack) else None
         theirs = reported(eager, side)
         if len(theirs) > len(ours):  # layers of another kind may report what is no map of tokens
             theirs = [a for a in theirs if getattr(a, "shape", None) in {b.shape for b in ours}]
@@ -101,13 +105,33 @@ def compare_attention(
             raise Mismatch("captured attention has another shape than its own")
         for i, (queries, keys) in enumerate(sides.along(stack)):
             cut = (i, slice(None), slice(queries), slice(keys))
-            parts += [(a[cut], b[cut]) for a, b in zip(ours, theirs, strict=True)]
+            parts += [_alike(a[cut], b[cut]) for a, b in zip(ours, theirs, strict=True)]
     worst = largest(parts)
     if not worst <= TOLERANCE:
         if min(float(theirs.min()) for _, theirs in parts) < 0:
             raise Mismatch("what it reports as attention are scores before softmax")
         raise Mismatch(f"captured attention differs from its own by {worst:.1e}")
     return worst
+
+
+def _refuse_unseen(names: Sequence[StackName], eager: object, sides: Sides) -> None:
+    """Refuse where an eager pass reported attention of a stack of which no call was captured."""
+    unseen = [stack for stack in STACKS if stack not in names and reported(eager, stack)]
+    if unseen and sides.target:
+        raise Mismatch(f"the attention of its {unseen[0]} was not captured")
+    if not sides.target and reported(eager, "decoder"):
+        raise Mismatch(
+            "it has an encoder and a decoder, but no attention from one to the other that weighs "
+            "all tokens was seen in it (deformable attention weighs a few points)"
+        )
+
+
+def _alike(ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
+    """Maps of one example to be compared, ``(head, query_token, key_token)``: their means over
+    heads where one map is reported for all of them, as torch's multi-head attention does."""
+    if len(theirs) > 1 and theirs.stride(0) == 0:
+        return ours.mean(0), theirs[0]
+    return ours, theirs
 
 
 def compare_kernel(calls: Sequence[AttentionCall], outputs: Mapping[int, Tensor]) -> float:

@@ -66,6 +66,8 @@ def name_stacks(calls: Sequence[AttentionCall], sides: Sides) -> list[StackName]
     if not sides.target:
         seen = [_looks_back(call, *sides.along("encoder")[0]) for call in calls]
         return ["decoder" if all(seen) else "encoder"] * len(calls)
+    if CROSS.search(calls[0].name):  # latents read the source, in which nothing else attends
+        return ["cross" if CROSS.search(call.name) else "decoder" for call in calls]
     return [_name_stack(call) for call in calls]
 
 

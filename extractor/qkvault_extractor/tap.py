@@ -21,11 +21,13 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from qkvault_extractor.capture import AttentionCall, Collector, switch_attention
+from qkvault_extractor.capture import AttentionCall, Collector
 from qkvault_extractor.followed import Scores, add_terms, describe, to_heads
 from qkvault_extractor.layouts import LAYOUTS
 from qkvault_extractor.layouts.steps import Steps
+from qkvault_extractor.opened import open_up
 from qkvault_extractor.products import product_of, value_of
+from qkvault_extractor.switching import switch_attention
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -184,6 +186,9 @@ class _Watch(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if (opened := open_up(func)) is not None:
+            with self:
+                return opened(*args, **kwargs)
         name = func.__name__.strip("_")
         sources = self._sources(args, kwargs) if self._known else {}
         # Operations in place are over when their input is looked at: shapes are taken before.

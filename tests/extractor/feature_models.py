@@ -2,18 +2,48 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import copy
+import inspect
+from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import torch
 
 from extractor.models import WIDTH
+from qkvault import STACKS
 from qkvault_extractor.machine import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from qkvault import StackName
+
+
+class Family(NamedTuple):
+    """A tiny model of a family.
+
+    Attributes:
+        prefix: of the names of its classes in transformers.
+        settings: of its configuration.
+        shape: of an example.
+        names: of its tokens.
+        target: names of the queries that it has learnt.
+        suffix: of its model class.
+    """
+
+    prefix: str
+    settings: dict[str, Any]
+    shape: tuple[int, ...]
+    names: Sequence[str] = ()
+    target: Sequence[str] = ()
+    suffix: str = "Model"
+
+    def make(self) -> Any:
+        return make_model(self.prefix, self.settings, self.suffix)
+
 
 SIZES = {
     "hidden_size": WIDTH,
@@ -56,48 +86,138 @@ WINDOWS = {
     "window_size": 4,
 }
 SPECTROGRAMS = {**SIZES, "max_length": 48, "num_mel_bins": 32, "patch_size": 16}
+CONFORMER = {
+    **SIZES,
+    "initializer_range": 0.5,
+    "feature_projection_input_dim": 16,
+    "conv_depthwise_kernel_size": 3,
+    "left_max_position_embeddings": 5,
+    "right_max_position_embeddings": 3,
+}
+GATED = {**SOUNDS, "num_buckets": 16, "max_bucket_distance": 30}
+BACKBONE = {
+    "model_type": "resnet",
+    "embedding_size": 8,
+    "hidden_sizes": [8, 16],
+    "depths": [1, 1],
+    "layer_type": "basic",
+    "out_features": ["stage2"],
+}
+DETECTOR = {
+    "use_timm_backbone": False,
+    "backbone": None,
+    "backbone_config": BACKBONE,
+    "d_model": WIDTH,
+    "encoder_layers": 2,
+    "decoder_layers": 3,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 48,
+    "num_queries": 5,
+    "init_std": 0.4,
+}
+POINTS = {**DETECTOR, "num_feature_levels": 1}
+LATENTS = {
+    "num_latents": 6,
+    "d_latents": WIDTH,
+    "num_blocks": 2,
+    "num_self_attends_per_block": 2,
+    "num_self_attention_heads": 4,
+    "num_cross_attention_heads": 2,
+    "initializer_range": 0.3,
+    "image_size": 4,
+}
 PATCHES = [f"patch {row},{column}" for row in range(4) for column in range(4)]
-FAMILIES: dict[str, tuple[str, dict[str, Any], tuple[int, ...], list[str]]] = {
-    "vit": ("ViT", IMAGES, (3, 32, 32), ["[CLS]", *PATCHES]),
-    "deit": ("DeiT", IMAGES, (3, 32, 32), ["[CLS]", "[DIST]", *PATCHES]),
-    "clip": ("CLIPVision", IMAGES, (3, 32, 32), ["[CLS]", *PATCHES]),
-    "siglip": ("SiglipVision", IMAGES, (3, 32, 32), PATCHES),
-    "dinov2": ("Dinov2", IMAGES, (3, 32, 32), ["[CLS]", *PATCHES]),
-    "registers": (
+VIDEO = [f"patch {time},{place[6:]}" for time in range(2) for place in PATCHES]
+FRAMES = [f"frame {number}" for number in range(39)]
+QUERIES = [f"query {number}" for number in range(5)]
+FAMILIES = {
+    "vit": Family("ViT", IMAGES, (3, 32, 32), ["[CLS]", *PATCHES]),
+    "deit": Family("DeiT", IMAGES, (3, 32, 32), ["[CLS]", "[DIST]", *PATCHES]),
+    "clip": Family("CLIPVision", IMAGES, (3, 32, 32), ["[CLS]", *PATCHES]),
+    "siglip": Family("SiglipVision", IMAGES, (3, 32, 32), PATCHES),
+    "dinov2": Family("Dinov2", IMAGES, (3, 32, 32), ["[CLS]", *PATCHES]),
+    "registers": Family(
         "Dinov2WithRegisters",
         {**IMAGES, "num_register_tokens": 2},
         (3, 32, 32),
         ["[CLS]", "[REG 0]", "[REG 1]", *PATCHES],
     ),
-    "yolos": (
+    "dinov3": Family(
+        "DINOv3ViT",
+        {**IMAGES, "num_register_tokens": 1},
+        (3, 32, 32),
+        ["[CLS]", "[REG 0]", *PATCHES],
+    ),
+    "ijepa": Family("IJepa", IMAGES, (3, 32, 32), PATCHES),
+    "vitmsn": Family("ViTMSN", IMAGES, (3, 32, 32), ["[CLS]", *PATCHES]),
+    "vitdet": Family("VitDet", IMAGES, (3, 32, 32), PATCHES),
+    "beit": Family(
+        "Beit", {**IMAGES, "use_relative_position_bias": True}, (3, 32, 32), ["[CLS]", *PATCHES]
+    ),
+    "data2vecvision": Family(
+        "Data2VecVision",
+        {**IMAGES, "use_shared_relative_position_bias": True},
+        (3, 32, 32),
+        ["[CLS]", *PATCHES],
+    ),
+    "yolos": Family(
         "Yolos",
         {**IMAGES, "image_size": [32, 32], "num_detection_tokens": 2},
         (3, 32, 32),
         ["[CLS]", *PATCHES, "[DET 0]", "[DET 1]"],
     ),
-    "videomae": (
-        "VideoMAE",
-        {**IMAGES, "num_frames": 4},
+    "videomae": Family("VideoMAE", {**IMAGES, "num_frames": 4}, (4, 3, 32, 32), VIDEO),
+    "vivit": Family(
+        "Vivit",
+        {**IMAGES, "num_frames": 4, "tubelet_size": [2, 8, 8]},
         (4, 3, 32, 32),
-        [f"patch {time},{place[6:]}" for time in range(2) for place in PATCHES],
+        ["[CLS]", *VIDEO],
     ),
-    "whisper": ("Whisper", WHISPER, (16, 60), [f"frame {i}" for i in range(30)]),
-    "wav2vec2": ("Wav2Vec2", SOUNDS, (400,), [f"frame {i}" for i in range(39)]),
-    "ast": (
+    "detr": Family("Detr", DETECTOR, (3, 32, 32), PATCHES, QUERIES),
+    "table": Family("TableTransformer", DETECTOR, (3, 32, 32), PATCHES, QUERIES),
+    "conditional": Family("ConditionalDetr", DETECTOR, (3, 32, 32), PATCHES, QUERIES),
+    "dab": Family(
+        "DabDetr",
+        {**DETECTOR, "hidden_size": WIDTH, "init_std": 0.2},
+        (3, 32, 32),
+        PATCHES,
+        QUERIES,
+    ),
+    "perceiver": Family(
+        "Perceiver",
+        LATENTS,
+        (3, 4, 4),
+        PATCHES,
+        [f"latent {number}" for number in range(6)],
+        "ForImageClassificationLearned",
+    ),
+    "whisper": Family("Whisper", WHISPER, (16, 60), FRAMES[:30]),
+    "wav2vec2": Family("Wav2Vec2", SOUNDS, (400,), FRAMES),
+    "hubert": Family("Hubert", SOUNDS, (400,), FRAMES),
+    "unispeech": Family("UniSpeech", SOUNDS, (400,), FRAMES),
+    "data2vecaudio": Family("Data2VecAudio", SOUNDS, (400,), FRAMES),
+    "w2vbert": Family("Wav2Vec2Bert", CONFORMER, (20, 16), FRAMES[:20]),
+    "wavlm": Family("WavLM", GATED, (400,), FRAMES),
+    "ast": Family(
         "AST",
         SPECTROGRAMS,
         (48, 32),
         ["[CLS]", "[DIST]", *(f"patch {band},{t}" for band in range(2) for t in range(4))],
     ),
 }
-"""Name -> prefix of its classes, settings, shape of an example, names of its tokens."""
 
-REFUSED: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
-    "swin": ("Swin", WINDOWS, (3, 32, 32)),
-    "pvt": ("PvtV2", PYRAMID, (3, 32, 32)),
-    "vitmae": ("ViTMAE", IMAGES, (3, 32, 32)),
+REFUSED = {
+    "swin": Family("Swin", WINDOWS, (3, 32, 32)),
+    "swinv2": Family("Swinv2", WINDOWS, (3, 32, 32)),
+    "timesformer": Family("Timesformer", {**IMAGES, "num_frames": 4}, (4, 3, 32, 32)),
+    "pvt": Family("PvtV2", PYRAMID, (3, 32, 32)),
+    "vitmae": Family("ViTMAE", IMAGES, (3, 32, 32)),
+    "siglip2": Family("Siglip2Vision", {**SIZES, "num_patches": 16, "patch_size": 8}, (16, 192)),
+    "deformable": Family("DeformableDetr", POINTS, (3, 32, 32)),
 }
-"""The same of those that cannot be captured."""
+"""Those that cannot be captured."""
 
 
 def make_model(prefix: str, settings: dict[str, Any], suffix: str = "Model", **more: Any) -> Any:
@@ -106,7 +226,11 @@ def make_model(prefix: str, settings: dict[str, Any], suffix: str = "Model", **m
     config = getattr(transformers, f"{prefix}Config")(**settings, **more)
     with quiet():
         torch.manual_seed(0)
-        return getattr(transformers, prefix + suffix)(config).eval()
+        model = getattr(transformers, prefix + suffix)(config).eval()
+        for name, weights in model.named_parameters():
+            if name.endswith("relative_position_bias_table"):  # begins as zeros, which tell nothing
+                torch.nn.init.normal_(weights)
+    return model
 
 
 def make_arrays(shape: Sequence[int], count: int = 3) -> list[NDArray[np.float32]]:
@@ -115,11 +239,63 @@ def make_arrays(shape: Sequence[int], count: int = 3) -> list[NDArray[np.float32
 
 
 def own_attention(model: Any, arrays: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """The model's own, ``(example, layer, head, query_token, key_token)``."""
-    before = model.config._attn_implementation
-    model.set_attn_implementation("eager")
-    with torch.inference_mode():
-        batch = {model.main_input_name: torch.from_numpy(np.stack(arrays))}
-        found = model(**batch, output_attentions=True).attentions
-    model.set_attn_implementation(before)
-    return np.asarray(torch.stack(found, 1).numpy())
+    """The only stack's of :func:`own_stacks`."""
+    (attention,) = own_stacks(model, arrays).values()
+    return attention
+
+
+def own_stacks(
+    model: Any, arrays: Sequence[NDArray[np.float32]], latents: int = 0
+) -> dict[StackName, NDArray[np.float32]]:
+    """A model's own attention by stack, ``(example, layer, head, query_token, key_token)``, as a
+    twin of it reports that was built to compute eagerly.
+
+    Args:
+        model: the model.
+        arrays: examples of one shape.
+        latents: how many a Perceiver has; its decoder, whose queries are others, is left out.
+    """
+    config = copy.deepcopy(model.config)
+    config._attn_implementation = "eager"
+    with quiet():
+        twin = type(model)(config).eval()
+    twin.load_state_dict(model.state_dict())
+    name = next(n for n in ("pixel_values", twin.main_input_name) if n in _arguments(twin))
+    with torch.inference_mode(), _PerHead() as per_head:
+        output = twin(**{name: torch.from_numpy(np.stack(arrays))}, output_attentions=True)
+    found = {stack: getattr(output, f"{stack}_attentions", None) for stack in STACKS}
+    if one := output.get("attentions"):
+        averaged = one[0].stride(1) == 0  # one map for all heads
+        found["decoder" if latents else "encoder"] = per_head.maps if averaged else one
+    return {
+        stack: torch.stack([a for a in own if not latents or a.shape[2] == latents], 1).numpy()
+        for stack, own in found.items()
+        if own
+    }
+
+
+def _arguments(model: Any) -> Sequence[str]:
+    return tuple(inspect.signature(model.forward).parameters)
+
+
+class _PerHead:
+    """Keeps what torch's multi-head attention computes before it is averaged over heads."""
+
+    def __init__(self) -> None:
+        self.maps: list[torch.Tensor] = []
+        self._own = torch.nn.functional.multi_head_attention_forward
+        self._patch = mock.patch.object(
+            torch.nn.functional, "multi_head_attention_forward", self._attend
+        )
+
+    def __enter__(self) -> _PerHead:
+        self._patch.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._patch.stop()
+
+    def _attend(self, *args: Any, **kwargs: Any) -> Any:
+        output, weights = self._own(*args, **{**kwargs, "average_attn_weights": False})
+        self.maps.append(weights)
+        return output, weights.mean(1)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 import qkvault
-from extractor.feature_models import FAMILIES, REFUSED, make_arrays, make_model, own_attention
+from extractor.feature_models import FAMILIES, REFUSED, make_arrays, own_stacks
 from extractor.models import write_pairs, write_texts
 from qkvault import InputError, Recipe, derive_attention
 from qkvault_extractor import (
@@ -93,18 +93,21 @@ def measure_features(family: str, folder: Path) -> Figures:
         family: one of ``FAMILIES`` or ``REFUSED`` of :mod:`extractor.feature_models`.
         folder: an empty one.
     """
-    prefix, settings, shape, *_ = {**FAMILIES, **REFUSED}[family]
-    model, arrays = make_model(prefix, settings), make_arrays(shape)
+    made = {**FAMILIES, **REFUSED}[family]
+    model, arrays = made.make(), make_arrays(made.shape)
     try:
         options = FeatureOptions(model, folder / "vault", precision="float32")
         extract_features(options, [Features(values) for values in arrays])
     except InputError as refusal:
         return refused(refusal, folder / "model")
     vault = qkvault.open(folder / "vault")
-    own = own_attention(model.get_encoder() if family == "whisper" else model, arrays)
+    latents = len(made.target) if family == "perceiver" else 0
+    own = own_stacks(model.get_encoder() if family == "whisper" else model, arrays, latents)
+    assert own.keys() == {stack.name for stack in vault.spec.stacks}
     differences = [
-        float(np.abs(example.attention[:, :] - theirs).max())
-        for example, theirs in zip(vault, own, strict=True)
+        float(np.abs(example.stack(stack).attention[:, :] - theirs).max())
+        for stack, maps in own.items()
+        for example, theirs in zip(vault, maps, strict=True)
     ]
     return figures_of(vault, max(differences))
 

@@ -20,6 +20,10 @@ def _foreign(folder: Path) -> Path:
 
 REFUSED: Final = (
     features("Swin (windows)", "swin", refused=True),
+    features("Swin v2 (windows)", "swinv2", refused=True),
+    features("TimeSformer (frames apart)", "timesformer", refused=True),
+    features("SigLIP 2, NaFlex (needs more than pixels)", "siglip2", refused=True),
+    features("Deformable DETR", "deformable", refused=True),
     features("PVT v2 (fewer keys than queries)", "pvt", refused=True),
     features("ViTMAE (masks at random)", "vitmae", refused=True),
     text(
