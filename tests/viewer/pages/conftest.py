@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import qkvault
-from qkvault import Mask, Recipe, Record, RelativeBias, Sinks, Stack, VaultSpec
+from qkvault import Mask, Recipe, Record, RelativeBias, Sinks, Stack, Target, VaultSpec
 from qkvault_viewer.server import make_server
 from vaults import fill, forward, make_encoder_decoder_vault, make_record, make_vault
 
@@ -190,6 +190,32 @@ def make_families(path: Path) -> Path:
     return write_random(path, spec, records)
 
 
+def make_latents(path: Path) -> Path:
+    """A vault whose targets are queries that a model has learnt, and none is a text."""
+    stacks = (
+        Stack("decoder", (0, 1), 2, 2, 8, 8, False, (8**-0.5,) * 2),
+        Stack("cross", (0,), 1, 1, 6, 4, False, (6**-0.5,)),
+    )
+    spec = VaultSpec(
+        stacks=stacks,
+        arrays=("attention", "query", "key", "value"),
+        precision="uint16",
+        logits=0,
+        label_names=(),
+        identity={"model": "random"},
+        provenance={"model": "random"},
+        target=True,
+    )
+    latents = tuple(f"latent {number}" for number in range(5))
+    target = Target("", latents, tuple(range(5)), (0,) * 5)
+    random = np.random.default_rng(0)
+    records = [
+        replace(make_record(n, 9, pairs=False, texts=texts, random=random), target=target)
+        for n, texts in enumerate([[("a caption",)], [("",)] * 2])
+    ]
+    return write_random(path, spec, records)
+
+
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Vaults by what they are for: pairs, causal, long, hostile, bare."""
@@ -209,6 +235,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_pieces(folder / "pieces")
     make_terms(folder / "terms")
     make_encoder_decoder_vault(folder / "translated")
+    make_latents(folder / "latents")
     make_vault(folder / "longest", lengths=[512, 2048], layers=1, heads=2, pairs=False, logits=0)
     make_scripts(folder / "scripts")
     return folder
@@ -217,7 +244,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def site(folder: Path) -> Iterator[str]:
     names = ["pairs", "causal", "long", "bare", "blind", "hostile", "pieces", "terms"]
-    names += ["single", "tuned", "families", "translated", "longest", "scripts"]
+    names += ["single", "tuned", "families", "translated", "latents", "longest", "scripts"]
     server = make_server([folder / name for name in names])
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -135,3 +135,18 @@ def test_a_vault_of_one_stack_offers_no_choice(viewer: Viewer) -> None:
     assert "7 → 5 tokens" in viewer.text("#example")
     viewer.page.keyboard.press("x")
     viewer.settled("stack=decoder")
+
+
+@pytest.mark.parametrize("view", ["heads", "model", "neuron"])
+def test_learnt_queries_are_a_target_without_a_text(viewer: Viewer, view: str) -> None:
+    viewer.open(f"?store=latents&view={view}&ex=0")
+    offered = viewer.page.locator('[aria-label="Stack"] [data-value]:visible')
+    assert offered.all_text_contents() == ["Decoder", "Cross"]
+    assert viewer.page.locator(".example-text").all_text_contents() == ["a caption"]
+    if view != "model":
+        viewer.page.click('[aria-label="Stack"] [data-value="cross"]')
+        viewer.settled("stack=cross")
+        assert listed(viewer, "left") == [f"latent {number}" for number in range(5)]
+        assert len(listed(viewer, "right")) == 9
+    viewer.open(f"?store=latents&view={view}&ex=1")
+    assert viewer.page.locator(".example-text").count() == 0

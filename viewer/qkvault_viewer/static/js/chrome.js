@@ -79,9 +79,9 @@ export function showExample({ example, vault }) {
   if (!vault.logits) facts.append(el("span", { text: "no prediction", title: "The model has no classification head" }));
   const tags = example.target ? ["Source", "Target"] : ["A", "B"];
   const all = example.target ? [example.text.join(" "), example.target.text.join(" ")] : example.text;
-  const texts = all.map((text, i) => el("div", { class: "example-text" },
-    ...(all.length > 1 ? [el("span", { class: "tag", text: tags[i] ?? "" })] : []),
-    el("bdi", { text: plainText(text), title: plainText(text) })));
+  const told = all.map((text, i) => ({ text: plainText(text), tag: tags[i] ?? "" })).filter(({ text }) => text);
+  const texts = told.map(({ text, tag }) => el("div", { class: "example-text" },
+    ...(told.length > 1 ? [el("span", { class: "tag", text: tag })] : []), el("bdi", { text, title: text })));
   byId("example").replaceChildren(facts, ...texts);
 }
 
