@@ -59,6 +59,8 @@ class AttentionCall:
             for nothing.
         terms: those of :data:`TERMS` that the model passed, by name.
         blocks: what is known of it where the model computes it in blocks; else None.
+        output: attention times values, ``(example, head, query_token, value_dim)``, where torch's
+            fused function gave it; else None.
     """
 
     index: int
@@ -72,11 +74,12 @@ class AttentionCall:
     mask: Tensor | None
     terms: Mapping[str, Any]
     blocks: Blocks | None = None
+    output: Tensor | None = None
 
     @property
     def weights(self) -> Tensor:
         """Its attention, which is there."""
-        assert self.attention is not None, "attention was computed in tiles"
+        assert self.attention is not None, "attention never existed as a whole"
         return self.attention
 
 
@@ -109,8 +112,6 @@ class Collector:
 
     Attributes:
         calls: attention calls of this forward pass that were handed on so far.
-        kernel_outputs: what torch's fused attention function gave, ``(example, head, query_token,
-            value_dim)``, by index of the call; where calls are described.
     """
 
     def __init__(
@@ -121,7 +122,6 @@ class Collector:
         left_out: Collection[int] = (),
     ) -> None:
         self.calls = 0
-        self.kernel_outputs: dict[int, Tensor] = {}
         self.attend = attend
         self._left_out = frozenset(left_out)
         self._made = 0
@@ -170,6 +170,7 @@ class Collector:
         mask: Tensor | None,
         terms: Mapping[str, Any],
         blocks: Blocks | None = None,
+        output: Tensor | None = None,
     ) -> None:
         """Hand one call on, unless it is left out; used by the registered function."""
         place = self._made
@@ -188,6 +189,7 @@ class Collector:
             mask=mask,
             terms={name: terms[name] for name in TERMS if terms.get(name) is not None},
             blocks=blocks,
+            output=output,
         )
         self.calls += 1
         self._on_call(call)

@@ -20,7 +20,7 @@ from qkvault_extractor.options import ExtractReport, PlanReport, Progress, RunOp
 from qkvault_extractor.ready import probe_for, refuse_other_attention
 from qkvault_extractor.running import run_vault
 from qkvault_extractor.stopwatch import Stopwatch
-from qkvault_extractor.ways import TILED, WAYS
+from qkvault_extractor.ways import DERIVING, WAYS
 
 if TYPE_CHECKING:
     from qkvault import Place, Record, VaultWriter
@@ -232,7 +232,7 @@ class _Job:
             "dtype": str(loaded.model.dtype).removeprefix("torch."),
             "device": loaded.device.type,
             "batch_tokens": self._options.batch_tokens or default_budget(loaded.device.type),
-            "capture": TILED if self._attention == "derived" else WAYS[probe.way],
+            "capture": (DERIVING if self._attention == "derived" else WAYS)[probe.way],
             "capture_difference": probe.difference,
             "left_out": [name for _, name in probe.left_out],
             "qkvault": qkvault.__version__,

@@ -7,6 +7,7 @@ refused, because attention that is wrong must not be stored.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
@@ -18,6 +19,7 @@ from qkvault_extractor.machine import quiet
 from qkvault_extractor.native import TOLERANCE, largest_output
 from qkvault_extractor.recipes import derived_difference
 from qkvault_extractor.stacks import Sides, Site, describe_stacks
+from qkvault_extractor.ways import collect
 
 if TYPE_CHECKING:
     from qkvault import Record
@@ -84,7 +86,8 @@ def probe(
         loaded: the model.
         records: examples of the data, the longest among them.
         derive_from: how queries and keys will be kept, where attention is to be derived from them:
-            makes sure that it follows, and that the model runs without maps of its attention.
+            makes sure that it follows, and that the model gives the same without maps of its
+            attention, unless its own code makes them.
 
     Raises:
         InputError: the model's attention cannot be captured, or was captured wrongly; names the
@@ -95,9 +98,10 @@ def probe(
     batch = loaded.feed.choose_probe(records, _most_tokens(loaded))
     sides = Sides.of(batch)
     with torch.inference_mode(), quiet():
-        captured = capture(loaded, batch)
+        captured = capture(loaded, batch, spares_maps=derive_from is not None)
         calls = captured.calls
-        tells_window = captured.way == "interface"
+        # Where attention is derived, the longest text is looked at as a whole before the run.
+        tells_window = captured.way == "interface" or derive_from is not None
         sites, stacks = describe_stacks(
             captured.placed, sides, Sides.of(records), tells_window=tells_window
         )
@@ -113,7 +117,10 @@ def probe(
         if derive_from is None:
             return seen
         _refuse_underivable(loaded, seen)
-        _check_tiles(loaded, seen, batch, captured.output)
+        if seen.way == "interface":
+            _check_tiles(loaded, seen, batch, captured.output)
+        else:
+            _check_longest(loaded, seen, records)
         errors = [
             derived_difference(call, sides.along(site.stack)[0], recipe, derive_from)
             for call, site, recipe in zip(calls, sites, seen.recipes, strict=True)
@@ -122,12 +129,8 @@ def probe(
 
 
 def _refuse_underivable(loaded: LoadedModel, seen: Probe) -> None:
-    if seen.way != "interface":
-        raise InputError(
-            f"the attention of model {loaded.name} cannot be derived while it runs: it is computed "
-            "as a whole by code of the model's own; use --attention store"
-        )
-    if seen.left_out:
+    replaced = seen.way == "interface"
+    if replaced and seen.left_out:
         raise InputError(
             f"the attention of model {loaded.name} cannot be derived while it runs: "
             f"{seen.left_out[0][1]} attends to other tokens than the text's own; "
@@ -135,7 +138,7 @@ def _refuse_underivable(loaded: LoadedModel, seen: Probe) -> None:
         )
     for site, recipe in zip(seen.sites, seen.recipes, strict=True):
         reason = recipe.unknown
-        if recipe.sinks is not None and recipe.sinks.mode == "gate":
+        if replaced and recipe.sinks is not None and recipe.sinks.mode == "gate":
             reason = "its sinks gate the heads' outputs, which only its own attention function does"
         if reason is not None:
             raise InputError(
@@ -161,6 +164,24 @@ def _check_tiles(loaded: LoadedModel, seen: Probe, batch: list[Record], output: 
                 f"model {loaded.name} gives another output when its attention is computed in tiles "
                 f"(by {drift:.1e}); use --attention store"
             )
+
+
+def _check_longest(loaded: LoadedModel, seen: Probe, records: Sequence[Record]) -> None:
+    """Run a model that computes its attention itself over the longest text, however long.
+
+    Raises:
+        InputError: its attention is not what the recipe says there.
+    """
+    from qkvault_extractor.watched import WatchedAttention
+
+    longest = loaded.feed.choose_probe(records, sys.maxsize)[:1]
+    watched = WatchedAttention(seen.recipes, seen.axes, lambda _: None)
+    sources, targets = zip(*Sides.of(longest).lengths, strict=True)
+    watched.start(sources, loaded.device, targets)
+    left_out = [place for place, _ in seen.left_out]
+    with collect(loaded.model, seen.way, watched, left_out=left_out, weigh=False):
+        loaded.forward(longest)
+    watched.finish()
 
 
 def _most_tokens(loaded: LoadedModel) -> int:

@@ -28,6 +28,7 @@ from qkvault_extractor.pack import Packer
 from qkvault_extractor.signals import terminable
 from qkvault_extractor.stopwatch import Stopwatch
 from qkvault_extractor.tiles import TiledAttention
+from qkvault_extractor.watched import WatchedAttention
 from qkvault_extractor.ways import collect
 
 if TYPE_CHECKING:
@@ -181,19 +182,24 @@ class Worker:
             records = self._writer.records(buffer.unit)
         packer = Packer(self._probe, spec.arrays, spec.precision, buffer.arrays, self._outbox)
         take, take_tile = watch.timed("pack", packer.take), watch.timed("pack", packer.take_tile)
-        tiled = None
+        deriving: TiledAttention | WatchedAttention | None = None
         if spec.attention == "derived":
-            tiled = TiledAttention(self._probe.recipes, take_tile, self._probe.axes)
+            recipes, axes = self._probe.recipes, self._probe.axes
+            if self._probe.way == "interface":
+                deriving = TiledAttention(recipes, take_tile, axes)
+            else:
+                deriving = WatchedAttention(recipes, axes, take, take_tile)
         lengths, targets = buffer.unit.lengths, buffer.unit.target_lengths
         capture = collect(
             self._loaded.model,
             self._probe.way,
-            take,
-            tiled or self._fused(),
+            deriving if isinstance(deriving, WatchedAttention) else take,
+            deriving if isinstance(deriving, TiledAttention) else self._fused(),
             left_out=[place for place, _ in self._probe.left_out],
+            weigh=deriving is None,
         )
         with torch.inference_mode(), capture as collector:
-            run = partial(self._run_batch, buffer.unit, packer, tiled, collector, records)
+            run = partial(self._run_batch, buffer.unit, packer, deriving, collector, records)
             kinds = self._loaded.feed.kinds(records)
             for rows in plan_batches(lengths, self._budget, kinds, targets):
                 self._run_fitting(rows, lengths + targets, run)
@@ -233,7 +239,7 @@ class Worker:
         self,
         unit: Unit,
         packer: Packer,
-        tiled: TiledAttention | None,
+        deriving: TiledAttention | WatchedAttention | None,
         collector: Collector,
         records: Sequence[Record],
         rows: NDArray[np.int64],
@@ -243,16 +249,16 @@ class Worker:
 
         batch = [records[row] for row in rows]
         collector.start_forward()
-        if tiled is not None:
+        if deriving is not None:
             targets = unit.target_lengths[rows].tolist()
-            tiled.start(unit.lengths[rows].tolist(), self._loaded.device, targets)
+            deriving.start(unit.lengths[rows].tolist(), self._loaded.device, targets)
         try:
             self._forward(packer, rows, batch)
         except torch.OutOfMemoryError:
             pass  # what it holds of the batch goes with it
         else:
-            if tiled is not None:
-                tiled.finish()
+            if deriving is not None:
+                deriving.finish()
             return True
         if self._loaded.device.type == "cuda":
             torch.cuda.empty_cache()

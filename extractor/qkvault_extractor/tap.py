@@ -49,6 +49,7 @@ class Tap(Collector):
         implementation: which of the model's own implementations runs; None for the one it has.
         left_out: as for :class:`~qkvault_extractor.capture.Collector`.
         describe: give masks, and what else is added to the scores, with each call.
+        weigh: compute anew the attention that torch's fused function keeps to itself.
     """
 
     def __init__(
@@ -59,10 +60,12 @@ class Tap(Collector):
         *,
         left_out: Collection[int] = (),
         describe: bool = False,
+        weigh: bool = True,
     ) -> None:
         super().__init__(model, on_call, left_out=left_out)
         self._implementation = implementation
         self._describe = describe
+        self._weigh = weigh
         self._batch, self._tokens = 1, 0
         self._within: list[nn.Module] = []
         self._blocked: dict[nn.Module, tuple[str, Steps]] = {}
@@ -98,13 +101,16 @@ class Tap(Collector):
         for models may overwrite them."""
         return Scores(self._module, query.clone(), key.clone())
 
-    def end_scores(self, scores: Scores, attention: Tensor, value: Tensor) -> None:
+    def end_scores(
+        self, scores: Scores, attention: Tensor, value: Tensor, output: Tensor | None = None
+    ) -> None:
         """Hand on a call that is complete.
 
         Args:
             scores: where it came from.
             attention: ``(..., query_token, key_token)``, as it meets the values.
             value: ``(..., key_token, value_dim)``.
+            output: what torch's fused function made of both.
         """
         heads = attention.shape[1] if attention.ndim == 4 else attention.shape[0] // self._batch
         mask, bias = None, None
@@ -114,7 +120,8 @@ class Tap(Collector):
             to_heads(x, self._batch) for x in (scores.query, scores.key, value, attention)
         )
         terms = {"scaling": scores.scaling, "position_bias": bias}
-        self.record(scores.module, query, key, value, attention, mask, terms)
+        output = output.clone() if output is not None and self._describe else output
+        self.record(scores.module, query, key, value, attention, mask, terms, output=output)
 
     @property
     def _module(self) -> nn.Module:
@@ -135,6 +142,10 @@ class Tap(Collector):
         """Hand on a call of torch's fused attention function, whose attention is computed anew."""
         query, key, value = inputs["query"], inputs["key"], inputs["value"]
         scaling = inputs["scale"] or query.shape[-1] ** -0.5
+        if not self._weigh:
+            terms = {"scaling": scaling}
+            self.record(self._module, query, key, value, None, None, terms, output=output)
+            return
         scores = add_terms(
             self.start_scores(query, key), query, scaling, inputs["attn_mask"], inputs["is_causal"]
         )
@@ -146,10 +157,7 @@ class Tap(Collector):
             logits.masked_fill_(hidden, torch.finfo(logits.dtype).min)
         for part, _ in scores.added:
             logits += part
-        attention = torch.softmax(logits, -1)
-        if self._describe:
-            self.kernel_outputs[self.calls] = output.clone()
-        self.end_scores(scores, attention, value)
+        self.end_scores(scores, torch.softmax(logits, -1), value, output)
 
     def _note_batch(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]

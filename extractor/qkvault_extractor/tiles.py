@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from qkvault import InputError, Mask, Recipe, bias_by_distance, visible_range
+from qkvault_extractor.batch import ONE_SEQUENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,13 +102,12 @@ class TiledAttention:
         """
         recipe = self._recipes[index]
         if mask is not None:
-            axes = ("source", "source") if self._axes is None else self._axes[index]
+            axes = ONE_SEQUENCE if self._axes is None else self._axes[index]
             self._check_mask(mask, recipe.mask, axes)
         out = value.new_empty((query.shape[0], query.shape[2], query.shape[1], value.shape[3]))
-        cells = CELLS.get(query.device.type, MOST_CELLS)
-        for examples, rows in _cut(query.shape, key.shape[2], cells):
+        for examples, rows in cut(query, key.shape[2]):
             part = None if mask is None else mask[examples, :, rows]
-            weights = _weigh(query[examples, :, rows], key[examples], part, scaling, recipe, rows)
+            weights = weigh(query[examples, :, rows], key[examples], part, scaling, recipe, rows)
             if self._on_tile is not None:
                 self._on_tile(index, examples.start, rows.start, weights)
             mixed = _multiply(weights.to(value.dtype), value[examples])
@@ -125,22 +125,40 @@ class TiledAttention:
         if heads != 1:
             self._mismatches.append(torch.ones((), dtype=torch.bool, device=mask.device))
             return
-        places = torch.arange(keys, device=mask.device)
         step = max(1, MOST_CELLS // (examples * keys))
         for start in range(0, queries, step):
             rows = range(start, min(start + step, queries))
             shown = mask[:, 0, rows.start : rows.stop]
             seen = shown if shown.dtype == torch.bool else shown == 0
-            low, high = _range(rule, rows, keys, mask.device)
-            expected = (places >= low[:, None]) & (places < high[:, None])
-            differs = seen != (expected & (places < there)[:, None])
+            differs = seen != shown_keys(rule, rows, keys, there)
             real = torch.arange(rows.start, rows.stop, device=mask.device) < asking
             self._mismatches.append((differs & real[:, :, None]).any())
 
 
-def _cut(shape: Sequence[int], keys: int, cells: int) -> Iterator[tuple[slice, slice]]:
-    """Examples and query rows of each tile of at most so many weights, if that may be."""
-    examples, heads, queries, _ = shape
+def shown_keys(rule: Mask, rows: range, keys: int, there: Tensor) -> Tensor:
+    """Which keys some query tokens see, bool ``(example, query_token, key_token)``.
+
+    Args:
+        rule: the layer's.
+        rows: the query tokens.
+        keys: key tokens, padding included.
+        there: those that are no padding, int64 ``(example, 1)``.
+    """
+    low, high = _range(rule, rows, keys, there.device)
+    places = torch.arange(keys, device=there.device)
+    seen = (places >= low[:, None]) & (places < high[:, None])
+    return seen & (places < there)[:, None]
+
+
+def cut(query: Tensor, keys: int) -> Iterator[tuple[slice, slice]]:
+    """Examples and query rows of each tile, of no more weights than suit the device if may be.
+
+    Args:
+        query: ``(example, head, query_token, dim)``.
+        keys: key tokens.
+    """
+    cells = CELLS.get(query.device.type, MOST_CELLS)
+    examples, heads, queries, _ = query.shape
     together = max(1, cells // (heads * queries * keys))
     rows = queries if together > 1 else max(1, min(queries, cells // (heads * keys)))
     for first in range(0, examples, together):
@@ -151,10 +169,19 @@ def _cut(shape: Sequence[int], keys: int, cells: int) -> Iterator[tuple[slice, s
             )
 
 
-def _weigh(
+def weigh(
     query: Tensor, key: Tensor, mask: Tensor | None, scaling: float, recipe: Recipe, rows: slice
 ) -> Tensor:
-    """Attention weights of a tile, float32 ``(example, head, query_token, key_token)``."""
+    """Attention weights of a tile, float32 ``(example, head, query_token, key_token)``.
+
+    Args:
+        query, key: of its examples; of all query tokens those of ``rows``.
+        mask: additive or boolean, ``(example, 1, query_token, key_token)``; where None, the
+            recipe's own rule holds, and nothing is padding.
+        scaling: factor of the scores.
+        recipe: the layer's.
+        rows: the tile's query tokens.
+    """
     scores = _multiply(query, key.transpose(2, 3)).float()
     scores *= scaling
     if recipe.softcap is not None:

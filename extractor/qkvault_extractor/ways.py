@@ -22,8 +22,15 @@ WAYS: Final[dict[Way, str]] = {
 ``kernel`` is for models whose eager attention is another than the one they run by default.
 """
 
-TILED: Final = "transformers attention interface, attention in tiles by the layers' recipes"
-"""In words for provenance: how it is captured where attention is derived."""
+DERIVING: Final[dict[Way, str]] = {
+    "interface": "transformers attention interface, attention in tiles by the layers' recipes",
+    "operations": (
+        "operations of the model's own eager attention, which it computes itself: maps exist while "
+        "a layer runs, and are not kept"
+    ),
+    "kernel": "torch's fused attention function as the model runs it, no maps",
+}
+"""The same where attention is derived."""
 
 
 def collect(
@@ -34,6 +41,7 @@ def collect(
     *,
     left_out: Collection[int] = (),
     describe: bool = False,
+    weigh: bool = True,
 ) -> Collector:
     """Make a collector of a model's attention calls.
 
@@ -44,6 +52,7 @@ def collect(
         attend: computes attention in place of the model; by the interface only.
         left_out: places of the calls that are not to be handed on.
         describe: give masks, and what else is added to the scores, with each call.
+        weigh: compute anew the attention that torch's fused function keeps to itself.
     """
     if way == "interface":
         return Collector(model, on_call, attend, left_out)
@@ -51,4 +60,4 @@ def collect(
 
     assert attend is None, "only the interface lets another function compute attention"
     implementation = "eager" if way == "operations" else None
-    return Tap(model, on_call, implementation, left_out=left_out, describe=describe)
+    return Tap(model, on_call, implementation, left_out=left_out, describe=describe, weigh=weigh)

@@ -42,6 +42,7 @@ def describe(vault: Vault) -> dict[str, Json]:
         "stacks": spec["stacks"],
         "precision": vault.spec.precision,
         "attention": vault.spec.attention,
+        "capture": vault.spec.provenance.get("capture"),
         "metrics": spec["metrics"],
         "arrays": [
             *_derived(vault),

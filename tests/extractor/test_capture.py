@@ -196,7 +196,7 @@ def test_capture_that_differs_every_way_is_refused(
 
 
 def shifted(end_scores: Any) -> Any:
-    return lambda tap, scores, attention, value: end_scores(tap, scores, attention.roll(1), value)
+    return lambda tap, scores, attention, *rest: end_scores(tap, scores, attention.roll(1), *rest)
 
 
 def test_models_whose_attention_is_no_map_are_refused(tmp_path: Path) -> None:
