@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qkvault import InputError
@@ -19,6 +20,7 @@ from qkvault_extractor.job import check_out, plan_job, run_job
 from qkvault_extractor.limits import model_limit_of
 from qkvault_extractor.spool import RecordSpool
 from qkvault_extractor.stopwatch import Stopwatch
+from qkvault_extractor.targets import learnt_target
 from qkvault_extractor.tokens import encode_rows, number_words
 
 if TYPE_CHECKING:
@@ -171,6 +173,9 @@ class _TextSource:
             records = RecordSpool(map(place_messages, records))
         if self._knows_words():
             records = RecordSpool(number_words(r, _words_of(r)) for r in records)
+        if latents := getattr(self._config, "num_latents", 0):  # they read the text
+            target = learnt_target("latent", latents)
+            records = RecordSpool(replace(record, target=target) for record in records)
         if options.target_column is not None:
             records, unread = self._add_targets(records)
             rejects = [*rejects, *unread]

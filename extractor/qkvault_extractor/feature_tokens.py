@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from qkvault import InputError, Record, Target
+from qkvault import InputError, Record
 from qkvault_extractor.machine import quiet
 from qkvault_extractor.stacks import CROSS
+from qkvault_extractor.targets import learnt_target
 from qkvault_extractor.ways import WAYS, collect
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
+    from qkvault import Target
     from qkvault_extractor.capture import AttentionCall
     from qkvault_extractor.features import FeatureSet, Shape
 
@@ -114,8 +116,7 @@ def _find_tokens(model: PreTrainedModel, name: str, values: NDArray[np.float32])
 def _make_target(model: PreTrainedModel, count: int) -> Target:
     """Queries that a model has learnt, by what transformers calls the parameter they are."""
     latent = any(name.rpartition(".")[2] == "latents" for name, _ in model.named_parameters())
-    names = tuple(f"{'latent' if latent else 'query'} {number}" for number in range(count))
-    return Target("", names, tuple(range(count)), (0,) * count)
+    return learnt_target("latent" if latent else "query", count)
 
 
 def _name_tokens(

@@ -191,7 +191,8 @@ def load_model(
         dtype=find_dtype(dtype, config, place),
     )
     settle(network, place, model)
-    pads = [pad for pad in (config.pad_token_id, tokenizer.pad_token_id, 0) if _is_id(pad)]
+    own_pad = getattr(config, "pad_token_id", None)  # Perceiver's knows none
+    pads: list[Any] = [pad for pad in (own_pad, tokenizer.pad_token_id, 0) if _is_id(pad)]
     feed = TargetFeed if config.is_encoder_decoder else TextFeed
     return LoadedModel(
         model=network,
@@ -202,7 +203,7 @@ def load_model(
         feed=feed(
             pad_id=pads[0],
             takes_segments=_takes_segments(network, tokenizer),
-            takes_batches=not classifies or _is_id(config.pad_token_id),
+            takes_batches=not classifies or _is_id(own_pad),
         ),
     )
 
@@ -212,12 +213,15 @@ def _choose_factory(config: PreTrainedConfig, classifies: bool) -> Any:
     from transformers import (
         MODEL_MAPPING,
         AutoModel,
+        AutoModelForMaskedLM,
         AutoModelForSeq2SeqLM,
         AutoModelForSequenceClassification,
     )
 
     if classifies:
         return AutoModelForSequenceClassification
+    if getattr(MODEL_MAPPING.get(type(config), None), "main_input_name", "") == "inputs":
+        return AutoModelForMaskedLM  # a bare Perceiver leaves it to its head to embed token ids
     bare = type(config) in MODEL_MAPPING or not config.is_encoder_decoder
     return AutoModel if bare else AutoModelForSeq2SeqLM
 

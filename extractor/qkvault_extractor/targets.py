@@ -77,6 +77,17 @@ def _generation_start(model: str) -> int | None:
     return getattr(told, "decoder_start_token_id", None)
 
 
+def learnt_target(kind: str, count: int) -> Target:
+    """What reads an example where it is no text: queries that a model has learnt.
+
+    Args:
+        kind: what they are called, such as ``latent``.
+        count: how many they are.
+    """
+    names = tuple(f"{kind} {number}" for number in range(count))
+    return Target("", names, tuple(range(count)), (0,) * count)
+
+
 class TargetMaker:
     """Makes targets of texts, or of what a model has generated.
 

@@ -56,7 +56,7 @@ def text(
         return models.save(folder, prefix, suffix, dict(settings), labels=2 * classifies)
 
     def measure(folder: Path) -> Figures:
-        name = "AutoModelForSequenceClassification" if classifies else "AutoModel"
+        name = f"AutoModel{suffix}" if suffix.startswith("For") else "AutoModel"
         return fidelity.measure(make, folder, class_name=name)
 
     return Architecture(title, measure, **flags)

@@ -22,6 +22,20 @@ _XLM: Final = {
     "embed_init_std": 0.3,
 }
 
+PERCEIVER: Final = {
+    "num_latents": 6,
+    "d_latents": models.WIDTH,
+    "d_model": 24,
+    "qk_channels": 16,
+    "v_channels": 32,
+    "num_blocks": 2,
+    "num_self_attends_per_block": 2,
+    "num_self_attention_heads": 4,
+    "num_cross_attention_heads": 2,
+    "initializer_range": 0.3,
+    "max_position_embeddings": models.POSITIONS,
+}
+
 ENCODERS: Final = (
     text("BERT", "Bert", ENCODER, quick=True),
     text("RoBERTa", "Roberta", ENCODER),
@@ -124,6 +138,14 @@ ENCODERS: Final = (
         "Longformer, classifier (first token global)",
         "Longformer",
         {**ENCODER, "attention_window": 8},
+        suffix="ForSequenceClassification",
+        quick=True,
+    ),
+    text("Perceiver, texts (latents)", "Perceiver", PERCEIVER, suffix="ForMaskedLM"),
+    text(
+        "Perceiver, classifier (latents)",
+        "Perceiver",
+        PERCEIVER,
         suffix="ForSequenceClassification",
         quick=True,
     ),

@@ -164,6 +164,8 @@ def reported(
 ) -> list[torch.Tensor]:
     """Maps of a stack's layers, ``(example, head, query_token, key_token)``, by their model."""
     side = f"{stack}_" if vault.spec.target else ""
+    if stack == "decoder" and "decoder_attentions" not in output:  # of latents
+        side = ""
     own = [attention for attention in output[f"{side}attentions"] if attention is not None]
     read = IN_BLOCKS.get(str(vault.spec.provenance["type"])) if stack == "encoder" else None
     if read is None:
