@@ -116,7 +116,8 @@ def fill(buffer: qkvault.UnitBuffer, data: Data) -> None:
         for name, values in data.forward(n).items():
             side = values.shape[2]
             width = side if name in ("attention", "thumbnail") else values.shape[3]
-            buffer.arrays[f"encoder/{name}"][row, :, :, :side, :width] = values
+            if f"encoder/{name}" in buffer.arrays:
+                buffer.arrays[f"encoder/{name}"][row, :, :, :side, :width] = values
 
 
 def write_vault(path: Path, data: Data, *, compress: bool) -> tuple[Path, float, float, list[Any]]:

@@ -244,9 +244,10 @@ def fill(
             weights /= weights.sum(-1, keepdims=True)
             codes = qkvault.encode_attention(weights, "uint16")
             buffer.arrays["encoder/attention"][row, layer, head, :length, :length] = codes
-            small = qkvault.make_thumbnail(weights)
-            side = small.shape[-1]
-            buffer.arrays["encoder/thumbnail"][row, layer, head, :side, :side] = small
+            if "encoder/thumbnail" in buffer.arrays:
+                small = qkvault.make_thumbnail(weights)
+                side = small.shape[-1]
+                buffer.arrays["encoder/thumbnail"][row, layer, head, :side, :side] = small
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import numpy as np
 
 import qkvault
 from bench_corpus import Bar, extract_mrpc
-from qkvault import THUMBNAIL_SIDE
 from qkvault.table import Table
 
 PADDED = 128
@@ -31,8 +30,7 @@ def bench_sizes(path: Path) -> list[Bar]:
         padded = 4 * len(vault) * maps * PADDED**2
         unpadded = 4 * maps * int((lengths**2).sum())
         vector_bytes = 4 * len(vault) * vectors * PADDED
-        small = 4 * len(vault) * (maps * (THUMBNAIL_SIDE**2 + len(vault.spec.metrics)))
-        small += 4 * len(vault) * vault.spec.logits
+        small = 4 * len(vault) * (maps * len(vault.spec.metrics) + vault.spec.logits)
         whole = padded + vector_bytes + small
         stored = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         with tempfile.TemporaryDirectory() as folder:

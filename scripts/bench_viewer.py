@@ -312,9 +312,10 @@ def fill(buffer: qkvault.UnitBuffer, row: int, length: int) -> None:
         weights = made["attention"][depth % len(made["attention"])]
         codes = qkvault.encode_attention(weights, "uint16")
         buffer.arrays["encoder/attention"][row, depth, :, :length, :length] = codes
-        small = qkvault.make_thumbnail(weights)
-        side = small.shape[-1]
-        buffer.arrays["encoder/thumbnail"][row, depth, :, :side, :side] = small
+        if "encoder/thumbnail" in buffer.arrays:
+            small = qkvault.make_thumbnail(weights)
+            side = small.shape[-1]
+            buffer.arrays["encoder/thumbnail"][row, depth, :, :side, :side] = small
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Write the small vaults that stand for a version of the format, with what must be read from them.
 
-    python scripts/make_golden.py tests/golden/v1.0
+    python scripts/make_golden.py tests/golden/v2.0
 
 Each vault is written once per version and never again: tests read it back for ever. Beside each
 stands ``NAME.npz``, every value that a reader must get. Nothing is random.

@@ -210,16 +210,12 @@ class Packer:
 
     def _pack_attention(self, stack: str, depth: int, start: int, attention: Tensor) -> None:
         """Store maps of one shape, ``(example, head, query_token, key_token)``, and thumbnails."""
-        queries, keys = attention.shape[2:]
         if attention.dtype != torch.float32:
             attention = attention.float().clamp_(max=1.0)  # half precision may round above 1
         codes = self._encode(attention, self._precision)
         self._send(f"{stack}/attention", depth, start, codes)
-        if max(queries, keys) > THUMBNAIL_SIDE:
-            codes = self._encode_pooled(attention)
-        elif self._precision != "uint8":
-            codes = self._encode(attention, "uint8")
-        self._send(f"{stack}/thumbnail", depth, start, codes)
+        if f"{stack}/thumbnail" in self._buffers:
+            self._send(f"{stack}/thumbnail", depth, start, self._encode_thumbnail(attention))
 
     def _encode(self, weights: Tensor, precision: Precision) -> Tensor:
         """Give codes; whole numbers may still be float32, to be cast when they are delivered."""
@@ -228,8 +224,10 @@ class Packer:
         scaled = to_codes(weights, precision, self._scratch_like(weights))  # type: ignore[arg-type]
         return scaled.to(_CODE_DTYPES[precision]) if self._outbox.is_late else scaled
 
-    def _encode_pooled(self, attention: Tensor) -> Tensor:
+    def _encode_thumbnail(self, attention: Tensor) -> Tensor:
         queries, keys = attention.shape[2:]
+        if max(queries, keys) <= THUMBNAIL_SIDE:
+            return self._encode(attention, "uint8")
         if queries != keys or not is_poolable(keys, attention.device):
             return torch.from_numpy(make_thumbnail(attention.cpu().numpy())).to(attention.device)
         return self._encode(pool(attention), "uint8")

@@ -146,6 +146,7 @@ def _join_specs(vaults: Sequence[Vault]) -> VaultSpec:
     known = [error for error in errors if error is not None]
     return replace(
         base,
+        thumbnails="pooled",
         identity={**identity, "append": digests},
         provenance=provenance,
         derived_error=max(known) if len(known) == len(errors) else None,

@@ -20,6 +20,7 @@ from .threads import cores, pool
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .blocks import BlockReader
     from .cache import Cache
 
 OpenShard = Callable[[ArrayMeta, int], Shard]
@@ -110,6 +111,12 @@ class RowReader:
         per_head = meta.grid[3]
         per_layer = meta.grid[2] * per_head
         self._strides = (meta.grid[1] * per_layer, per_layer, per_head)
+
+    def blocks(self) -> BlockReader:
+        """Reader of many rows of the array at once."""
+        from .blocks import BlockReader  # which is made of this module's parts
+
+        return BlockReader(self)
 
     def shard(self, row: int) -> Shard:
         """The shard that holds a row of the array."""

@@ -35,7 +35,7 @@ EXAMPLE_CHUNKS_PER_SHARD: Final = 1024
 
 _VECTORS: Final = ("query", "key", "value")
 
-CodecName = Literal["zstd", "lz4-shuffle", "zstd-bitshuffle", "plain"]
+CodecName = Literal["zstd", "lz4-shuffle", "zstd-shuffle", "zstd-bitshuffle", "plain"]
 
 
 def group_name(length: int) -> str:
@@ -78,7 +78,7 @@ class ArrayPlan:
 
 def plan_bucket(spec: VaultSpec, lengths: Lengths, rows: int, compress: bool) -> list[ArrayPlan]:
     """All arrays of one bucket, with one number of rows per shard common to all of them."""
-    shapes = {path: row_shape(spec, path, lengths) for path in array_paths(spec)}
+    shapes = {path: row_shape(spec, path, lengths) for path in array_paths(spec, lengths)}
     wanted = {path: _row_chunk(spec, path, shape) for path, shape in shapes.items()}
     per_unit = _rows_per_unit(shapes, wanted, spec, rows)
     plans = []
@@ -117,15 +117,29 @@ def _vector_precision(spec: VaultSpec, name: str) -> VectorPrecision:
     return vector_precision(cast("ArrayName", name), spec.precision, spec.vectors)
 
 
-def array_paths(spec: VaultSpec) -> list[str]:
-    """Paths of a bucket's arrays within its group, in the order they are written."""
+def array_paths(spec: VaultSpec, lengths: Lengths) -> list[str]:
+    """Paths of a bucket's arrays within its group, in the order they are written.
+
+    Args:
+        lengths: padded lengths of the bucket.
+    """
     names = stored_names(spec)
     paths = [f"{stack.name}/{name}" for stack in spec.stacks for name in names]
-    return [*paths, "logits"] if spec.logits else paths
+    stored = [path for path in paths if not is_implied(spec, path, lengths)]
+    return [*stored, "logits"] if spec.logits else stored
+
+
+def is_implied(spec: VaultSpec, path: str, lengths: Lengths) -> bool:
+    """Whether a bucket's array is not stored because another holds it: thumbnails of attention that
+    is no larger than they would be."""
+    stack, _, name = path.rpartition("/")
+    if name != "thumbnail" or spec.thumbnails == "every" or spec.attention == "derived":
+        return False
+    return max(lengths.sides(spec, stack_of(spec, stack).name)) <= THUMBNAIL_SIDE
 
 
 def stored_names(spec: VaultSpec) -> list[str]:
-    """Names of a stack's arrays, in the order they are written."""
+    """Names of a stack's arrays, in the order they are written; thumbnails may be implied."""
     first: list[str] = [name for name in spec.arrays if name == "attention"]
     if first or spec.attention == "derived":
         first.append("thumbnail")
@@ -227,9 +241,10 @@ def _codec(name: str, spec: VaultSpec, compress: bool) -> CodecName:
     if not compress:
         return "plain"
     if name in _VECTORS:
-        return "lz4-shuffle"
-    if name == "attention" and spec.precision in ("float32", "float16"):
-        return "zstd-bitshuffle"
+        # No byte of int16 vectors repeats enough for more than a fast look at it.
+        return "lz4-shuffle" if stored_dtype(spec, name) == "int16" else "zstd-shuffle"
+    if name == "attention" and spec.precision != "uint8":
+        return "zstd-shuffle" if spec.precision == "uint16" else "zstd-bitshuffle"
     return "zstd"
 
 

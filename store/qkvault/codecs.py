@@ -16,6 +16,8 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
+from .planes import is_splittable, pack_planes
+
 if TYPE_CHECKING:
     from .chunks import CodecName
     from .spec import Json
@@ -92,12 +94,23 @@ class _Contexts(threading.local):
     def __init__(self) -> None:
         self.unpacker = zstandard.ZstdDecompressor()
         self._compressors: dict[int, zstandard.ZstdCompressor] = {}
+        self._plane_compressors: dict[int, zstandard.ZstdCompressor] = {}
 
     def compressor(self, level: int) -> zstandard.ZstdCompressor:
         made = self._compressors.get(level)
         if made is None:
             made = zstandard.ZstdCompressor(level=level, write_checksum=True)
             self._compressors[level] = made
+        return made
+
+    def plane_compressor(self, level: int) -> zstandard.ZstdCompressor:
+        """For what a checksum stands behind already; numbers hardly repeat over short stretches,
+        so that looking for long ones only is faster and leaves no more."""
+        made = self._plane_compressors.get(level)
+        if made is None:
+            settings = zstandard.ZstdCompressionParameters.from_level(level, min_match=7)
+            made = zstandard.ZstdCompressor(compression_params=settings)
+            self._plane_compressors[level] = made
         return made
 
 
@@ -131,10 +144,16 @@ class BloscCodec:
         ]
 
     def encode(self, chunk: NDArray[Any]) -> list[Buffer]:
+        packed = self._pack(chunk)
+        return [packed, _CRC.pack(crc32c(packed))]
+
+    def _pack(self, chunk: NDArray[Any]) -> bytes:
+        if (self._cname, self._shuffle) == ("zstd", "shuffle") and is_splittable(chunk):
+            return pack_planes(chunk, _contexts.plane_compressor(self._level).compress)
         packed: bytes = numcodecs.blosc.compress(
             chunk, self._cname.encode(), self._level, _SHUFFLES[self._shuffle], 0
         )
-        return [packed, _CRC.pack(crc32c(packed))]
+        return packed
 
     def unpack(self, source: Buffer, size: int) -> Unpacked:
         out = np.empty(size, np.uint8)
@@ -180,6 +199,8 @@ def make_codec(name: CodecName, itemsize: int) -> ChunkCodec:
         return ZstdCodec(1)
     if name == "lz4-shuffle":
         return BloscCodec("lz4", 5, "shuffle", itemsize)
+    if name == "zstd-shuffle":
+        return BloscCodec("zstd", 1, "shuffle", itemsize)
     if name == "zstd-bitshuffle":
         return BloscCodec("zstd", 1, "bitshuffle", itemsize)
     return PlainCodec()

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final
 from .documents import seal, unseal
 from .errors import VaultError
 from .plan import Plan, parse_receipt
-from .spec import FORMAT_VERSION, Json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from .shards import ShardReceipt
+    from .spec import Json
 
 MAX_COMMIT_BYTES: Final = 256 << 10
 MAX_MANIFEST_BYTES: Final = 1 << 20
@@ -93,7 +93,7 @@ def manifest_bytes(plan: Plan, commits: str, stored: Mapping[str, int]) -> bytes
     """The sealed bytes of ``manifest.json``."""
     return seal(
         {
-            "format": FORMAT_VERSION,
+            "format": plan.spec.format,
             "complete": True,
             "plan": plan.hash,
             "units": plan.units,

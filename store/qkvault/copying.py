@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from .axes import Lengths
-from .blocks import BlockReader
-from .chunks import array_paths, is_column, stack_of
+from .chunks import is_column, stack_of
 from .documents import differing
 from .errors import PlanMismatch
 from .parts import Part, choose_part
@@ -153,8 +152,7 @@ def fill(buffer: UnitBuffer, part: Part, first: int) -> None:
         of_length = of_length[np.argsort(places[of_length, 1])]
         at = own[of_length]
         rows = places[of_length, 1].astype(np.int64)
-        for path in array_paths(part.spec):
-            target = buffer.arrays[path]
+        for path, target in buffer.arrays.items():
             if is_column(path):
                 _copy_column(part, length, path, rows, target, at)
                 continue
@@ -184,8 +182,8 @@ def _read(part: Part, length: int, path: str, rows: NDArray[np.int64]) -> NDArra
     stack, _, name = path.partition("/")
     chosen = part.stacks[stack]
     heads = chosen.key_heads if name in ("key", "value") else chosen.heads
-    reader = BlockReader(part.source.store.rows(length, path))
-    return reader.read(rows, chosen.layers, heads, raw=True)
+    blocks = part.source.store.rows(length, path).blocks()
+    return blocks.read(rows, chosen.layers, heads, raw=True)
 
 
 def _recoded(

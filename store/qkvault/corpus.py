@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 import numpy as np
 
 from .axes import MAPS, own_cells, token_axes
-from .blocks import BlockReader
 from .chunks import is_kept, stack_of
 from .errors import InputError, MissingArray, OutOfRange, VaultError
 from .scores import derive_attention
@@ -18,6 +17,8 @@ from .scores import derive_attention
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .blocks import BlockReader
+    from .implied import ImpliedBlocks
     from .spec import Stack
     from .vault import Vault
 
@@ -237,8 +238,8 @@ class CorpusReader:
                 )
         return out
 
-    def _reader(self, length: int, name: str) -> BlockReader:
-        return BlockReader(self.vault.store.rows(length, f"{self.stack.name}/{name}"))
+    def _reader(self, length: int, name: str) -> BlockReader | ImpliedBlocks:
+        return self.vault.store.rows(length, f"{self.stack.name}/{name}").blocks()
 
     def _key_heads(self) -> list[int]:
         per_key_head = self.stack.heads // self.stack.key_heads
@@ -250,7 +251,7 @@ class CorpusReader:
         return values[:, :, 0] if self._one_head else values
 
 
-def _refuse_holes(values: NDArray[np.float32], reader: BlockReader) -> None:
+def _refuse_holes(values: NDArray[np.float32], reader: BlockReader | ImpliedBlocks) -> None:
     """The first token has values: a first row of only NaN, or zero attention, was never written."""
     first = values[:, :, :, 0]
     empty = np.isnan(first[..., 0])

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from .arrays import RowReader
+    from .heads import RowSource
     from .recipe import Recipe
     from .spec import Stack, VaultSpec
 
@@ -46,8 +46,8 @@ class DerivedReader:
     def __init__(
         self,
         kind: Kind,
-        query: RowReader,
-        key: RowReader,
+        query: RowSource,
+        key: RowSource,
         stack: Stack,
         max_error: float | None,
     ) -> None:
@@ -76,7 +76,7 @@ class DerivedReader:
         width: int,
         raw: bool = False,
     ) -> NDArray[Any]:
-        """Compute some layers, heads and query tokens of one row; as :meth:`RowReader.read`.
+        """Compute some layers, heads and query tokens of one row; as :meth:`RowSource.read`.
 
         Raises:
             MissingArray: a layer's attention does not follow from queries and keys.
@@ -110,7 +110,7 @@ class DerivedReader:
 
     def _vectors(
         self,
-        reader: RowReader,
+        reader: RowSource,
         row: int,
         layers: Sequence[int],
         heads: Sequence[int],

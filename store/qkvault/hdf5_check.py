@@ -40,7 +40,7 @@ def check_hdf5(
         if progress is not None:
             progress(done, len(buckets))
         examples_here = np.flatnonzero(lengths == bucket.length).astype(np.int64)
-        for array in array_paths(vault.spec):
+        for array in array_paths(vault.spec, bucket.lengths):
             path = f"{group_name(bucket.length)}/{array}"
             try:
                 store.refuse_missing_chunks(bucket.length, array)

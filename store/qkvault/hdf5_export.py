@@ -24,14 +24,12 @@ import h5py
 import numpy as np
 
 from . import disk
-from .blocks import BlockReader
 from .chunks import KIB, array_paths, encoding_of, group_name, is_column, row_dims, stack_of
 from .commits import MANIFEST
 from .copying import copy_part
 from .documents import MAX_DOCUMENT_BYTES
 from .hdf5_store import MANIFEST_DATASET, PLAN_DATASET
 from .plan import EXAMPLE_ARRAYS
-from .spec import FORMAT_VERSION
 from .store import EXAMPLES, PLAN
 from .table.terms import storable
 
@@ -41,6 +39,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .arrays import Column
+    from .blocks import BlockReader
+    from .implied import ImpliedBlocks
     from .metadata import ArrayMeta
     from .parts import Part
     from .vault import Vault
@@ -84,7 +84,7 @@ def write_hdf5(part: Part, path: Path, progress: Callable[[int, int], None] | No
 
 def _write_vault(vault: Vault, path: Path) -> None:
     with h5py.File(path, "w", libver=("v110", "v110")) as file:
-        file.attrs["format"] = f"qkvault {FORMAT_VERSION}"
+        file.attrs["format"] = f"qkvault {vault.spec.format}"
         file.attrs["about"] = _ABOUT
         file.attrs["provenance"] = json.dumps(dict(vault.spec.provenance), sort_keys=True)
         for name, document in ((PLAN_DATASET, PLAN), (MANIFEST_DATASET, MANIFEST)):
@@ -96,7 +96,7 @@ def _write_vault(vault: Vault, path: Path) -> None:
         ids = [storable(record.id).replace("\0", "?") for record in vault.iter_records()]
         file.create_dataset(f"{EXAMPLES}/id", data=ids, dtype=h5py.string_dtype())
         for bucket in vault.store.plan.buckets:
-            for array in array_paths(vault.spec):
+            for array in array_paths(vault.spec, bucket.lengths):
                 _write_array(file, vault, bucket.length, array)
 
 
@@ -106,7 +106,7 @@ def _write_array(file: Any, vault: Vault, length: int, array: str) -> None:
     if is_column(array):
         dataset = _write_column(file, path, vault.store.column(length, array))
     else:
-        reader = BlockReader(vault.store.rows(length, array))
+        reader = vault.store.rows(length, array).blocks()
         dataset = _create(file, path, reader.meta)
         for rows, codes in _blocks(reader):
             dataset[rows.start : rows.stop] = codes
@@ -136,7 +136,7 @@ def _create(file: Any, path: str, meta: ArrayMeta) -> Any:
     return file.create_dataset(path, meta.shape, meta.dtype, chunks=chunk, **_PACKED)
 
 
-def _blocks(reader: BlockReader) -> Iterator[tuple[range, NDArray[Any]]]:
+def _blocks(reader: BlockReader | ImpliedBlocks) -> Iterator[tuple[range, NDArray[Any]]]:
     """All rows of an array as stored, in whole chunks, some megabytes at a time."""
     count, *row = reader.meta.shape
     group = reader.meta.chunk[0]

@@ -64,9 +64,9 @@ class Hdf5Store(Store):
         self.plan: Plan = parse_plan(plan, f"{path} (plan)")
         self.manifest: Manifest | None = parse_manifest(manifest, self.plan, f"{path} (manifest)")
         self._kept: Cache[Any, Any] = Cache(_KEPT_CHUNKS, _KEPT_BYTES)
+        self._readers = {}
 
-    def rows(self, length: int, array: str) -> RowReader:
-        """Reader of a bucket's five-axis array, such as (64, ``encoder/attention``)."""
+    def _stored_rows(self, length: int, array: str) -> RowReader:
         spec = self.plan.spec
         stack, _, name = array.rpartition("/")
         bucket = self.plan.bucket(length)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .chunks import array_paths, encoding_of, stored_dtype
+from .chunks import encoding_of, stored_dtype
 from .plan import spec_document
-from .spec import FORMAT_VERSION, Json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from .spec import Json
     from .vault import Vault
 
 
@@ -22,7 +22,7 @@ def describe(vault: Vault) -> dict[str, Json]:
     records = sum(receipt.size for receipt in plan.shards.values())
     return {
         "path": str(vault.path),
-        "format": FORMAT_VERSION,
+        "format": vault.spec.format,
         "digest": vault.digest,
         "complete": vault.complete,
         "examples": len(vault),
@@ -46,7 +46,7 @@ def describe(vault: Vault) -> dict[str, Json]:
         "metrics": spec["metrics"],
         "arrays": [
             *_derived(vault),
-            *(_array(vault, path, stored) for path in array_paths(vault.spec)),
+            *(_array(vault, path, stored) for path in plan.array_paths),
         ],
         "logits": vault.spec.logits,
         "label_names": spec["label_names"],

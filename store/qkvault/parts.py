@@ -104,6 +104,7 @@ def choose_part(
         precision=kept,
         vectors=types,
         attention=source,
+        thumbnails="pooled",
         identity={
             **vault.spec.identity,
             "copy": copy_identity(vault, indices, stack, layers, heads),

@@ -13,7 +13,7 @@ from .errors import InputError, VaultError
 from .recipe import parse_recipe, recipe_document
 from .shards import ShardReceipt
 from .spec import (
-    FORMAT_VERSION,
+    READ_VERSIONS,
     Json,
     Stack,
     VaultSpec,
@@ -92,6 +92,12 @@ class Plan:
         last = self.buckets[-1]
         return last.first_unit + last.units
 
+    @property
+    def array_paths(self) -> list[str]:
+        """Paths within their groups of the arrays of all buckets, each once."""
+        paths = (path for bucket in self.buckets for path in array_paths(self.spec, bucket.lengths))
+        return list(dict.fromkeys(paths))
+
     def bucket(self, length: int) -> Bucket:
         """The bucket of that padded length; ``KeyError`` if the vault has none."""
         return self._by_length[length]
@@ -107,7 +113,7 @@ class Plan:
         bucket = self.unit_rows(unit)[0]
         number = unit - bucket.first_unit
         paths = []
-        for array in array_paths(self.spec):
+        for array in array_paths(self.spec, bucket.lengths):
             axes = len(row_shape(self.spec, array, bucket.lengths))
             key = ".".join(["c", str(number), *["0"] * axes])
             paths.append(f"{group_name(bucket.length)}/{array}/{key}")
@@ -133,7 +139,7 @@ def plan_bytes(plan: Plan) -> bytes:
     """The sealed bytes of ``plan.json``."""
     return seal(
         {
-            "format": FORMAT_VERSION,
+            "format": plan.spec.format,
             "spec": spec_document(plan.spec),
             "examples": plan.examples,
             "buckets": [_bucket_document(bucket) for bucket in plan.buckets],
@@ -163,13 +169,17 @@ def parse_plan(data: bytes, name: str) -> Plan:
     """
     document = unseal(data, name)
     version = document.get("format")
-    if not isinstance(version, str) or version.split(".")[0] != FORMAT_VERSION.split(".")[0]:
+    major = version.split(".")[0] if isinstance(version, str) else ""
+    if major not in {known.split(".")[0] for known in READ_VERSIONS}:
         raise VaultError(
-            f"{name} is of format {version!r:.40}; this release reads {FORMAT_VERSION}:"
+            f"{name} is of format {version!r:.40}; this release reads {', '.join(READ_VERSIONS)}:"
             " update qkvault"
         )
     try:
-        return _parse(document)
+        plan = _parse(document)
+        if plan.spec.format.split(".")[0] != major:
+            raise ValueError(f"thumbnails {plan.spec.thumbnails} in format {version:.40}")
+        return plan
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise VaultError(f"{name} is not a plan this release reads: {error!s:.300}") from None
 
@@ -178,6 +188,8 @@ def spec_document(spec: VaultSpec) -> dict[str, Json]:
     """A spec as JSON."""
     vectors: dict[str, Json] = {name: kept for name, kept in spec.vectors.items()}
     named: dict[str, Json] = {"vectors": vectors} if vectors else {}
+    if spec.thumbnails != "every":
+        named["thumbnails"] = spec.thumbnails
     document: dict[str, Json] = {
         **named,
         "stacks": [
@@ -280,6 +292,7 @@ def _parse_spec(value: Mapping[str, Any]) -> VaultSpec:
         metrics=tuple(value.get("metrics", ())),
         target=value.get("target", False),
         vectors=dict(value.get("vectors", {})),
+        thumbnails=value.get("thumbnails", "every"),
     )
 
 

@@ -37,13 +37,14 @@ from .metadata import ArrayMeta, array_document, group_document, meta_of, root_d
 from .plan import BucketSize, Plan, check_spec, number_buckets, plan_bytes, spec_hash
 from .records import id_hash, parse_record, record_line
 from .shards import Shard, ShardReceipt, ShardWriter
-from .spec import FORMAT_VERSION, Json, Record, VaultSpec
 from .store import EXAMPLES, PLAN, REJECTS, vault_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
+
+    from .spec import Json, Record, VaultSpec
 
 _SUFFIX: Final = ".planning-"
 
@@ -103,7 +104,7 @@ class _Planner:
             self._put_bucket(padded.source, plans)
             sizes.append((padded.source, padded.target or None, rows, plans[0].shard[0]))
         self._make(COMMITS)
-        attributes: dict[str, Json] = {"qkvault": {"format": FORMAT_VERSION, "plan": PLAN}}
+        attributes: dict[str, Json] = {"qkvault": {"format": self._spec.format, "plan": PLAN}}
         self._put_document("", root_document(attributes, self._documents))
         plan = Plan(
             spec=self._spec,

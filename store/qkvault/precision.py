@@ -65,7 +65,7 @@ def encode_attention(attention: NDArray[np.float32], precision: Precision) -> ND
     if precision == "uint16":
         return np.rint(np.minimum(weights, 1.0) * np.float32(65535.0)).astype(np.uint16)
     if precision == "uint8":
-        return _square_root_codes(weights)
+        return square_root_codes(weights)
     return weights.astype(DTYPES[precision])
 
 
@@ -94,7 +94,7 @@ def make_thumbnail(attention: NDArray[np.float32]) -> NDArray[np.uint8]:
     Returns:
         uint8 ``(..., query_bin, key_bin)``, at most 64 of each; weight = ``(code / 255) ** 2``.
     """
-    return _square_root_codes(pool_attention(np.asarray(attention, dtype=np.float32)))
+    return square_root_codes(pool_attention(np.asarray(attention, dtype=np.float32)))
 
 
 def pool_attention(attention: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -115,7 +115,8 @@ def _bin_edges(tokens: int) -> NDArray[np.int64]:
     return np.arange(THUMBNAIL_SIDE + 1) * tokens // THUMBNAIL_SIDE
 
 
-def _square_root_codes(weights: NDArray[np.float32]) -> NDArray[np.uint8]:
+def square_root_codes(weights: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The uint8 code of weights of any shape, those above 1 as 1."""
     roots = np.sqrt(np.minimum(weights, np.float32(1.0)))
     return np.rint(roots * np.float32(255.0)).astype(np.uint8)
 

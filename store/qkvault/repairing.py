@@ -120,8 +120,9 @@ class Diagnosis:
         for unit in self.units:
             try:
                 self.records(unit)
-                for array in self._store.bucket_arrays():
-                    self._store.array_meta(self._store.plan.unit_rows(unit)[0].length, array)
+                length = self._store.plan.unit_rows(unit)[0].length
+                for array in self._store.bucket_arrays(length):
+                    self._store.array_meta(length, array)
             except VaultError as error:
                 return f"unit {unit} cannot be run again: {error}"
         return None

@@ -11,7 +11,6 @@ from . import disk
 from .documents import MAX_DOCUMENT_BYTES, canonical_bytes, parse_json, sha256_hex
 from .errors import VaultError
 from .metadata import root_document, root_members
-from .spec import FORMAT_VERSION
 from .store import PLAN, ROOT
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ def _make_root(folder: Path, plan: Plan) -> dict[str, bytes]:
         if data is None:
             return {}
         members[path.removesuffix(f"/{ROOT}")] = parse_json(data, path)
-    return {ROOT: root_document({"qkvault": {"format": FORMAT_VERSION, "plan": PLAN}}, members)}
+    return {ROOT: root_document({"qkvault": {"format": plan.spec.format, "plan": PLAN}}, members)}
 
 
 def _take_members(root: bytes, paths: Iterable[str]) -> dict[str, bytes]:

@@ -14,7 +14,10 @@ from .recipe import Recipe, default_recipe
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-FORMAT_VERSION: Final = "1.0"
+FORMAT_VERSION: Final = "2.0"
+"""What is written."""
+READ_VERSIONS: Final = ("1.0", "2.0")
+"""What is read, with all minor versions of each."""
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 Label = None | int | float | str
@@ -30,6 +33,8 @@ ArrayName = Literal["attention", "query", "key", "value"]
 ARRAYS: Final[tuple[ArrayName, ...]] = ("attention", "query", "key", "value")
 
 AttentionSource = Literal["stored", "derived"]
+
+ThumbnailRule = Literal["every", "pooled"]
 
 StackName = Literal["encoder", "decoder", "cross"]
 STACKS: Final[tuple[StackName, ...]] = ("encoder", "decoder", "cross")
@@ -146,6 +151,8 @@ class VaultSpec:
             met when the vault was planned; None where it was not measured.
         target: whether examples have a target sequence beside their own, the source: those of an
             encoder-decoder do. Several stacks, or ``cross``, need one; see :mod:`qkvault.axes`.
+        thumbnails: ``pooled``: stored attention of at most 64 tokens is its own thumbnail, and none
+            is kept beside it; ``every`` in vaults of format 1.
         vectors: how those of queries, keys and values are kept that ``precision`` does not decide
             for; :func:`choose_vectors` makes it.
         metrics: names of the numbers kept per example, layer and head, such as
@@ -173,6 +180,12 @@ class VaultSpec:
     metrics: tuple[str, ...] = ()
     target: bool = False
     vectors: Mapping[ArrayName, VectorPrecision] = field(default_factory=dict)
+    thumbnails: ThumbnailRule = "pooled"
+
+    @property
+    def format(self) -> str:
+        """Version of the format that it is of."""
+        return "1.0" if self.thumbnails == "every" else FORMAT_VERSION
 
 
 def vector_precision(

@@ -34,6 +34,8 @@ def refuse_unsound(spec: VaultSpec) -> None:
         raise ValueError("a label name is not text")
     if spec.label_names and len(spec.label_names) != spec.logits:
         raise ValueError(f"{len(spec.label_names)} label names for {spec.logits} logits")
+    if spec.thumbnails not in ("every", "pooled"):
+        raise ValueError(f"thumbnails {spec.thumbnails!r:.40} are neither every nor pooled")
     if type(spec.target) is not bool:
         raise ValueError("target is neither true nor false")
     if not spec.target and (len(names) > 1 or "cross" in names):

@@ -11,6 +11,7 @@ from .chunks import (
     array_paths,
     group_name,
     is_column,
+    is_implied,
     max_error,
     place_width,
     row_shape,
@@ -30,6 +31,7 @@ from .commits import (
 )
 from .documents import MAX_DOCUMENT_BYTES, canonical_bytes, sha256_hex
 from .errors import VaultError
+from .implied import ImpliedThumbnails
 from .metadata import MAX_METADATA_BYTES, ArrayMeta, parse_array, root_members
 from .plan import MAX_PLAN_BYTES, Plan, VaultState, parse_plan
 from .remote import Place, RemotePath, locate
@@ -86,20 +88,28 @@ class Store:
         self._shards: Cache[tuple[str, int], Shard] = Cache(_OPEN_SHARDS)
         self._commits: Cache[int, Commit] = Cache(_KEPT_COMMITS)
         self._chunks: Cache[tuple[str, int], Any] = Cache(_KEPT_CHUNKS, _KEPT_BYTES)
-        self._readers: dict[tuple[int, str], RowReader] = {}
+        self._readers: dict[tuple[int, str], RowReader | ImpliedThumbnails] = {}
         self._columns: dict[str, Column] = {}
 
-    def rows(self, length: int, array: str) -> RowReader:
+    def rows(self, length: int, array: str) -> RowReader | ImpliedThumbnails:
         """Reader of a bucket's five-axis array, such as (64, ``encoder/attention``)."""
         reader = self._readers.get((length, array))
         if reader is None:
-            meta = self.meta(f"{group_name(length)}/{array}")
-            self._check_meta(meta, length, array)
-            stack, _, name = array.rpartition("/")
-            layers = stack_of(self.plan.spec, stack).layers
-            made = RowReader(meta, self._unit_shard, layers, max_error(self.plan.spec, name))
-            reader = self._readers.setdefault((length, array), made)
+            reader = self._readers.setdefault((length, array), self._make_reader(length, array))
         return reader
+
+    def _make_reader(self, length: int, array: str) -> RowReader | ImpliedThumbnails:
+        if is_implied(self.plan.spec, array, self.plan.bucket(length).lengths):
+            attention = array.rpartition("/")[0] + "/attention"
+            return ImpliedThumbnails(self._stored_rows(length, attention))
+        return self._stored_rows(length, array)
+
+    def _stored_rows(self, length: int, array: str) -> RowReader:
+        meta = self.meta(f"{group_name(length)}/{array}")
+        self._check_meta(meta, length, array)
+        stack, _, name = array.rpartition("/")
+        layers = stack_of(self.plan.spec, stack).layers
+        return RowReader(meta, self._unit_shard, layers, max_error(self.plan.spec, name))
 
     def column(self, length: int, array: str) -> Column:
         """Reader of a bucket's array without token axes: ``logits``, ``encoder/metrics``."""
@@ -264,6 +274,6 @@ class Store:
                 f"{self.path / meta.path} has another shape or type than the plan says"
             )
 
-    def bucket_arrays(self) -> list[str]:
-        """Paths of each bucket's arrays within its group."""
-        return array_paths(self.plan.spec)
+    def bucket_arrays(self, length: int) -> list[str]:
+        """Paths of a bucket's arrays within its group."""
+        return array_paths(self.plan.spec, self.plan.bucket(length).lengths)

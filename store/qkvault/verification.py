@@ -184,7 +184,8 @@ class _Verifier:
             group = group_name(bucket.length)
             expected.add(f"{group}/zarr.json")
             expected |= {f"{group}/{stack.name}/zarr.json" for stack in self._plan.spec.stacks}
-            expected |= {f"{group}/{path}/zarr.json" for path in array_paths(self._plan.spec)}
+            arrays = array_paths(self._plan.spec, bucket.lengths)
+            expected |= {f"{group}/{path}/zarr.json" for path in arrays}
         for path in sorted(set(self._plan.metadata) - expected):
             self._note(f"{path!r:.200}", "the plan names it, but a vault has no such file")
         for path in sorted(expected):

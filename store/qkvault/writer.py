@@ -284,7 +284,7 @@ class VaultWriter:
         return commit if sound else None
 
     def _metas(self, unit: Unit) -> dict[str, ArrayMeta]:
-        paths = self._store.bucket_arrays()
+        paths = self._store.bucket_arrays(unit.length)
         return {path: self._store.array_meta(unit.length, path) for path in paths}
 
     def _write_shards(

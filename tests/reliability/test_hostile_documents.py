@@ -93,7 +93,10 @@ PLAN_CHANGES: dict[str, Callable[[dict[str, Any]], None]] = {
     ),
     "rejects without number": lambda p: p.update(rejects={"count": 10**4000, "sha256": ""}),
     "rejects that are none": lambda p: p.update(rejects={"count": float("1e300"), "sha256": ""}),
-    "another format": lambda p: p.update(format="2.0"),
+    "a later format": lambda p: p.update(format="3.0"),
+    "an earlier format": lambda p: p.update(format="1.0"),
+    "no thumbnail rule": lambda p: p["spec"].pop("thumbnails"),
+    "another thumbnail rule": lambda p: p["spec"].update(thumbnails=["pooled"]),
     "a format of pages": lambda p: p.update(format="9" * 100_000),
 }
 

@@ -133,7 +133,11 @@ def test_precision_may_only_fall(
         assert error <= bound <= MAX_ERROR[source] + MAX_ERROR[target]
         half = example.value[:, :].astype(found.value.precision)
         assert np.array_equal(found.value[:, :], half)
-        assert np.array_equal(found.thumbnail[:, :], example.thumbnail[:, :])
+        thumbnails = found.thumbnail, example.thumbnail
+        if example.length > 64:
+            assert np.array_equal(*(thumbnail[:, :] for thumbnail in thumbnails))
+        both = sum(thumbnail.max_error for thumbnail in thumbnails)
+        assert np.abs(found.thumbnail[:, :] - example.thumbnail[:, :]).max() <= both
         assert found.attention.precision == target
 
 

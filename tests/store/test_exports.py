@@ -113,7 +113,7 @@ def test_hdf5_explains_itself(vault: qkvault.Vault, exported: Path) -> None:
         record = json.loads(file["examples/records"][start:stop].tobytes())
         assert record["tokens"] == list(example.tokens)
         assert list(group["logits"].attrs["label_names"]) == ["different", "same"]
-        assert file.attrs["format"] == "qkvault 1.0"
+        assert file.attrs["format"] == f"qkvault {qkvault.FORMAT_VERSION}"
         assert json.loads(file.attrs["provenance"])["model"] == "random"
         checked: list[bool] = []
         file.visititems(lambda _, node: checked.append(getattr(node, "fletcher32", True)))
