@@ -39,7 +39,8 @@ How true a vault is to its model, by architecture. Each row is a tiny model with
   LED attends by a query of a projection of its own, which is the one that is kept of it.
 - **stored**: largest difference of stored attention from the model's own `output_attentions`, over
   all examples, layers and heads. Where these are not what the model runs (†), the largest
-  difference of attention times values from what torch's fused function gave.
+  difference of attention times values from what torch's fused function gave. Where they are
+  scores before softmax (‡), in all stacks or in some, the largest difference from their softmax.
 - **derived, float32 / float16**: largest difference of attention derived from queries and keys,
   kept as such, from that stored.
 - **layers, heads, rule**: layers by the model's own numbers, heads (on key heads), their width, and
@@ -102,7 +103,7 @@ def format_row(row: Architecture, figures: Figures) -> str:
     notes = figures.notes.replace("|", "\\|")
     if not figures.way:
         return f"| {row.title} | {notes} |"
-    stored = format_number(figures.difference)
+    stored = format_number(figures.difference) + (" ‡" if figures.of_scores else "")
     if figures.kernel_difference is not None:
         stored = format_number(figures.kernel_difference) + " †"
     cells = [

@@ -15,7 +15,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from contextvars import ContextVar, Token
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -39,6 +39,12 @@ left out where only the rule of the layer hides keys."""
 
 TERMS: Final = ("position_bias", "softcap", "s_aux", "sinks", "sliding_window")
 """Arguments by which models change their scores beyond ``scaling * query @ key`` and a mask."""
+
+
+STREAMS: Final = {"prophetnet": ("ngram", "cross_attn")}
+"""Types of models whose decoders read a text in several streams at once: one of its own tokens,
+which comes first, and others to predict by. The setting that counts those, and what the modules
+are called whose queries are those of all streams."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +115,12 @@ class Collector:
         on_call: called in the order of computation, inside the forward pass.
         attend: computes attention instead of the model's own eager function.
         left_out: places, among all attention calls of a forward pass, of those not to hand on.
+        joined: places of those that are one with the call before: the same attention, over more
+            values. They are handed on as one call, whose values lie side by side.
 
     Attributes:
         calls: attention calls of this forward pass that were handed on so far.
+        streams: of queries in the model's cross-attention; only the first is handed on.
     """
 
     def __init__(
@@ -120,10 +129,15 @@ class Collector:
         on_call: Callable[[AttentionCall], None],
         attend: Attend | None = None,
         left_out: Collection[int] = (),
+        joined: Collection[int] = (),
     ) -> None:
         self.calls = 0
         self.attend = attend
+        setting, self._streamed = STREAMS.get(getattr(model.config, "model_type", ""), ("", ""))
+        self.streams = 1 + getattr(model.config, setting, 0)
         self._left_out = frozenset(left_out)
+        self._joined = frozenset(joined)
+        self._held: AttentionCall | None = None
         self._made = 0
         self._model = model
         self._on_call = on_call
@@ -159,6 +173,7 @@ class Collector:
     def start_forward(self) -> None:
         """Count calls from 0 again; to be called before each forward pass."""
         self.calls = self._made = 0
+        self._held = None
 
     def record(
         self,
@@ -175,11 +190,17 @@ class Collector:
         """Hand one call on, unless it is left out; used by the registered function."""
         place = self._made
         self._made += 1
-        if place in self._left_out:
-            return
+        if place in self._left_out or (place in self._joined and self._held is None):
+            return  # what is one with a call that is left out is left out too
+        name = self._names.get(module, type(module).__name__)
+        if self.streams > 1 and name.endswith(self._streamed):
+            query = first_stream(query, self.streams)
+            attention, mask = (
+                None if x is None else first_stream(x, self.streams) for x in (attention, mask)
+            )
         call = AttentionCall(
             index=self.calls,
-            name=self._names.get(module, type(module).__name__),
+            name=name,
             module=module,
             query=query,
             key=key,
@@ -191,8 +212,40 @@ class Collector:
             blocks=blocks,
             output=output,
         )
-        self.calls += 1
-        self._on_call(call)
+        if self._held is not None:
+            call = join_calls(self._held, call)
+        self._held = call if place + 1 in self._joined else None
+        if self._held is None:
+            self.calls += 1
+            self._on_call(call)
+
+
+def first_stream(x: Tensor, streams: int) -> Tensor:
+    """Rows of the first stream of queries: ``(example, head, query_token, ...)`` of all of them."""
+    return x if x.shape[2] == 1 else x[:, :, : x.shape[2] // streams]
+
+
+def repeats(before: AttentionCall, call: AttentionCall) -> bool:
+    """Whether a call is the one before over again, with other values (DiffLlama's second half)."""
+    parts = ("module", "query", "key", "mask")
+    same = all(getattr(before, part) is getattr(call, part) for part in parts)
+    return same and before.terms.keys() == call.terms.keys() and before.value is not call.value
+
+
+def join_calls(before: AttentionCall, call: AttentionCall) -> AttentionCall:
+    """Two calls of one attention as one, whose values lie side by side.
+
+    Raises:
+        InputError: they are not of one attention.
+    """
+    import torch
+
+    if not repeats(before, call):
+        raise InputError(
+            f"{call.name} attends twice with other queries and keys where its first forward pass "
+            "had the same ones; a model whose layers depend on its input cannot be captured"
+        )
+    return replace(before, value=torch.cat([before.value, call.value], -1))
 
 
 _active: ContextVar[Collector | None] = ContextVar("qkvault_collector", default=None)

@@ -18,7 +18,14 @@ from qkvault_extractor.native import (
     reports_any,
     run_eager,
 )
-from qkvault_extractor.stacks import Placed, Sides, find_kept, name_stacks, place_calls
+from qkvault_extractor.stacks import (
+    Placed,
+    Sides,
+    find_kept,
+    join_repeats,
+    name_stacks,
+    place_calls,
+)
 from qkvault_extractor.ways import WAYS, Way, collect
 
 if TYPE_CHECKING:
@@ -34,6 +41,7 @@ class Captured:
         way: how it was captured.
         placed: the calls kept, numbered anew, with stack and layer.
         left_out: place among all calls, and module, of the others.
+        joined: place among all calls of those that are one with the call before.
         output: the model's.
         difference: largest difference of attention found in the comparison.
     """
@@ -41,6 +49,7 @@ class Captured:
     way: Way
     placed: list[Placed]
     left_out: tuple[tuple[int, str], ...]
+    joined: tuple[int, ...]
     output: object
     difference: float
 
@@ -87,13 +96,14 @@ def capture(loaded: LoadedModel, batch: list[Record], *, spares_maps: bool = Fal
 
 def _capture_by(way: Way, loaded: LoadedModel, batch: list[Record], eager: object) -> Captured:
     sides, lengths = Sides.of(batch), [record.lengths[-1] for record in batch]
-    calls: list[AttentionCall] = []
-    with collect(loaded.model, way, calls.append, describe=True):
+    made: list[AttentionCall] = []
+    with collect(loaded.model, way, made.append, describe=True) as collector:
         output = _run(loaded, lambda: loaded.forward(batch))
+    calls, joined = join_repeats(made)
     names = name_stacks(calls, sides)
     kept = find_kept(calls, names, sides)
     if way == "interface":
-        difference = compare_attention(calls, names, eager, sides)
+        difference = compare_attention(calls, names, kept, eager, sides, collector.streams)
         compare_output(output, eager, lengths, "its output changes when it is captured")
     else:
         # What was followed is held against the eager pass where that is what the model runs by
@@ -101,12 +111,12 @@ def _capture_by(way: Way, loaded: LoadedModel, batch: list[Record], eager: objec
         usual = loaded.forward(batch)
         compare_output(output, usual, lengths, "its eager attention is not what it runs by default")
         if differs(eager, usual, lengths) or (way == "kernel" and not reports_any(eager)):
-            difference = compare_kernel(calls)
+            difference = compare_kernel(made)
         else:
-            difference = compare_attention(calls, names, eager, sides)
+            difference = compare_attention(calls, names, kept, eager, sides, collector.streams)
     placed = place_calls(calls, names, kept)
-    left_out = tuple((i, calls[i].name) for i, keep in enumerate(kept) if not keep)
-    return Captured(way, placed, left_out, output, difference)
+    left_out = tuple((calls[i].index, calls[i].name) for i, keep in enumerate(kept) if not keep)
+    return Captured(way, placed, left_out, tuple(joined), output, difference)
 
 
 def _run(loaded: LoadedModel, forward: Callable[[], Any]) -> Any:

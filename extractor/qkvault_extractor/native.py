@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from qkvault import STACKS
+from qkvault_extractor.capture import first_stream
 from qkvault_extractor.switching import implementations_of, restore_attention, switch_attention
 
 if TYPE_CHECKING:
@@ -79,9 +80,22 @@ def reports_any(eager: object) -> bool:
 
 
 def compare_attention(
-    calls: Sequence[AttentionCall], names: Sequence[StackName], eager: object, sides: Sides
+    calls: Sequence[AttentionCall],
+    names: Sequence[StackName],
+    kept: Sequence[bool],
+    eager: object,
+    sides: Sides,
+    streams: int = 1,
 ) -> float:
     """Largest difference from what an eager pass reported, over tokens that are not padding.
+
+    Args:
+        calls: that were captured.
+        names: their stacks.
+        kept: which of them are to be kept; those are compared in any case.
+        eager: output of the model's own eager pass.
+        sides: tokens of the examples.
+        streams: of queries in the cross-attention that it reports; the first one is compared.
 
     Raises:
         Mismatch: it reported other calls, or the difference is too large.
@@ -89,29 +103,42 @@ def compare_attention(
     _refuse_unseen(names, eager, sides)
     parts: list[tuple[Tensor, Tensor]] = []
     for stack in dict.fromkeys(names):
-        own = [call for call, name in zip(calls, names, strict=True) if name == stack]
-        ours = [call.weights for call in own]
         # Latents that attend to each other have no encoder's or decoder's name where reported.
         side = stack if sides.target and reported(eager, stack) else None
         theirs = reported(eager, side)
-        if len(theirs) > len(ours):  # layers of another kind may report what is no map of tokens
-            theirs = [a for a in theirs if getattr(a, "shape", None) in {b.shape for b in ours}]
-        if len(ours) != len(theirs):
-            raise Mismatch(
-                f"{len(ours)} attention calls were captured where it reports {len(theirs)}"
-            )
-        theirs = lay_out_reports(own, theirs, eager, side)
-        if any(a.shape != b.shape for a, b in zip(ours, theirs, strict=True)):
-            raise Mismatch("captured attention has another shape than its own")
+        if stack == "cross" and streams > 1:
+            theirs = [first_stream(a, streams) for a in theirs]
+        places = [i for i, name in enumerate(names) if name == stack]
+        if len(places) > len(theirs):  # what is left out may go unreported
+            places = [i for i in places if kept[i]]
+        pairs = _pair_up([calls[i] for i in places], theirs, eager, side)
         for i, (queries, keys) in enumerate(sides.along(stack)):
             cut = (i, slice(None), slice(queries), slice(keys))
-            parts += [_alike(a[cut], b[cut]) for a, b in zip(ours, theirs, strict=True)]
+            parts += [_alike(a[cut], b[cut]) for a, b in pairs]
     worst = largest(parts)
     if not worst <= TOLERANCE:
-        if min(float(theirs.min()) for _, theirs in parts) < 0:
-            raise Mismatch("what it reports as attention are scores before softmax")
         raise Mismatch(f"captured attention differs from its own by {worst:.1e}")
     return worst
+
+
+def _pair_up(
+    calls: Sequence[AttentionCall], reports: Sequence[Any], eager: object, side: StackName | None
+) -> list[tuple[Tensor, Tensor]]:
+    """Maps of some calls, and the same as reported.
+
+    Raises:
+        Mismatch: they are not as many, or of other shapes.
+    """
+    ours = [call.weights for call in calls]
+    shapes = {a.shape for a in ours}
+    if len(reports) > len(ours):  # layers of another kind may report what is no map of tokens
+        reports = [a for a in reports if getattr(a, "shape", None) in shapes]
+    if len(ours) != len(reports):
+        raise Mismatch(f"{len(ours)} attention calls were captured where it reports {len(reports)}")
+    theirs = [as_weights(a) for a in lay_out_reports(calls, reports, eager, side)]
+    if any(a.shape != b.shape for a, b in zip(ours, theirs, strict=True)):
+        raise Mismatch("captured attention has another shape than its own")
+    return list(zip(ours, theirs, strict=True))
 
 
 def _refuse_unseen(names: Sequence[StackName], eager: object, sides: Sides) -> None:
@@ -132,6 +159,18 @@ def _alike(ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
     if len(theirs) > 1 and theirs.stride(0) == 0:
         return ours.mean(0), theirs[0]
     return ours, theirs
+
+
+def as_weights(reported: Tensor) -> Tensor:
+    """What a layer reported as attention, after softmax where it reports its scores (SqueezeBERT):
+    these have numbers below 0, masked ones at least, and weights have none.
+
+    Args:
+        reported: ``(example, head, query_token, key_token)``.
+    """
+    import torch
+
+    return torch.softmax(reported, -1) if bool((reported < 0).any()) else reported
 
 
 def compare_kernel(calls: Sequence[AttentionCall]) -> float:

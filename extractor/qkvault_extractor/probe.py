@@ -44,6 +44,8 @@ class Probe:
         way: how its attention is captured.
         left_out: place among all calls of a forward pass, and module, of those that attend to other
             tokens than the text's own (pooled ones, say) in a model where others do not.
+        joined: places among all calls of those that are one with the call before: the same
+            attention, over more values.
     """
 
     stacks: tuple[Stack, ...]
@@ -53,6 +55,7 @@ class Probe:
     derived_error: float | None = None
     way: Way = "interface"
     left_out: tuple[tuple[int, str], ...] = ()
+    joined: tuple[int, ...] = ()
 
     @property
     def target(self) -> bool:
@@ -113,6 +116,7 @@ def probe(
             not sinks,
             way=captured.way,
             left_out=captured.left_out,
+            joined=captured.joined,
         )
         if derive_from is None:
             return seen
@@ -130,6 +134,11 @@ def probe(
 
 def _refuse_underivable(loaded: LoadedModel, seen: Probe) -> None:
     replaced = seen.way == "interface"
+    if seen.joined:
+        raise InputError(
+            f"the attention of model {loaded.name} cannot be derived while it runs: its layers "
+            "attend several times with the same queries and keys; use --attention store"
+        )
     if replaced and seen.left_out:
         raise InputError(
             f"the attention of model {loaded.name} cannot be derived while it runs: "

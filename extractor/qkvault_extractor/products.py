@@ -74,8 +74,7 @@ def _operands(
 
 def _parse(args: tuple[Any, ...]) -> tuple[str, str, str, Tensor, Tensor] | None:
     """Indices of left, right and result, and the operands, of an einsum of two."""
-    operands = args[1] if len(args) == 2 and isinstance(args[1], (list, tuple)) else args[1:]
-    equation = args[0]
+    equation, *operands = args
     if not isinstance(equation, str) or len(operands) != 2 or "->" not in equation:
         return None
     inputs, _, output = equation.replace(" ", "").partition("->")

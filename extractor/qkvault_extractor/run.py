@@ -196,6 +196,7 @@ class Worker:
             deriving if isinstance(deriving, WatchedAttention) else take,
             deriving if isinstance(deriving, TiledAttention) else self._fused(),
             left_out=[place for place, _ in self._probe.left_out],
+            joined=self._probe.joined,
             weigh=deriving is None,
         )
         with torch.inference_mode(), capture as collector:
@@ -269,7 +270,8 @@ class Worker:
 
         Tried on the last unit whichever comes first, so that all workers come to one answer.
         """
-        replaceable = self._probe.way == "interface" and not self._probe.left_out
+        probed = self._probe
+        replaceable = probed.way == "interface" and not probed.left_out and not probed.joined
         if "attention" in self._writer.spec.arrays or not replaceable:
             return None
         if not self._tried:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from qkvault import STACKS, Lengths, Stack, StackName
+from qkvault_extractor.capture import join_calls, repeats
 from qkvault_extractor.native import UNSEEN, Mismatch
 from qkvault_extractor.recipes import find_cross_recipe, find_recipe
 
@@ -85,6 +86,26 @@ def _looks_back(call: AttentionCall, queries: int, keys: int) -> bool:
     return attention is not None and not bool(attention[0, :, :queries, :keys].triu(1).any())
 
 
+def join_repeats(calls: Sequence[AttentionCall]) -> tuple[list[AttentionCall], list[int]]:
+    """Make one call of those that are one attention over several values.
+
+    Args:
+        calls: all of a forward pass, as captured.
+
+    Returns:
+        The calls, each with the number that the first it was made of had; and the places of those
+        that were joined to the one before.
+    """
+    whole: list[AttentionCall] = []
+    joined = [i for i in range(1, len(calls)) if repeats(calls[i - 1], calls[i])]
+    for place, call in enumerate(calls):
+        if place in joined:
+            whole[-1] = join_calls(whole[-1], call)
+        else:
+            whole.append(call)
+    return whole, joined
+
+
 def find_kept(
     calls: Sequence[AttentionCall], names: Sequence[StackName], sides: Sides
 ) -> list[bool]:
@@ -136,10 +157,16 @@ class Placed(NamedTuple):
 def place_calls(
     calls: Sequence[AttentionCall], names: Sequence[StackName], kept: Sequence[bool]
 ) -> list[Placed]:
-    """Number layers over all calls of a stack; gives the calls that are kept, numbered anew."""
+    """Number layers over all calls of a stack; gives the calls that are kept, numbered anew.
+
+    Calls of a module that made several count once, if all but one were left out.
+    """
     layers: dict[int, int] = {}
     for stack in dict.fromkeys(names):
         places = [i for i, name in enumerate(names) if name == stack]
+        own = {calls[i].name for i in places if kept[i]}
+        if len(own) == sum(kept[i] for i in places):
+            places = [i for i in places if kept[i] or calls[i].name not in own]
         layers |= zip(places, number_layers([calls[i] for i in places]), strict=True)
     places = [i for i, keep in enumerate(kept) if keep]
     return [

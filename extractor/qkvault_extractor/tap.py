@@ -198,6 +198,8 @@ class _Watch(TorchFunctionMode):
             with self:
                 return opened(*args, **kwargs)
         name = func.__name__.strip("_")
+        if name == "einsum" and len(args) == 2 and isinstance(args[1], (list, tuple)):
+            args = (args[0], *args[1])  # operands may come as one argument
         sources = self._sources(args, kwargs) if self._known else {}
         # Operations in place are over when their input is looked at: shapes are taken before.
         output = func(*args, **kwargs)

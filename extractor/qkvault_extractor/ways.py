@@ -40,6 +40,7 @@ def collect(
     attend: Attend | None = None,
     *,
     left_out: Collection[int] = (),
+    joined: Collection[int] = (),
     describe: bool = False,
     weigh: bool = True,
 ) -> Collector:
@@ -51,13 +52,15 @@ def collect(
         on_call: called with each call.
         attend: computes attention in place of the model; by the interface only.
         left_out: places of the calls that are not to be handed on.
+        joined: places of those that are one with the call before.
         describe: give masks, and what else is added to the scores, with each call.
         weigh: compute anew the attention that torch's fused function keeps to itself.
     """
     if way == "interface":
-        return Collector(model, on_call, attend, left_out)
+        return Collector(model, on_call, attend, left_out, joined)
     from qkvault_extractor.tap import Tap
 
     assert attend is None, "only the interface lets another function compute attention"
+    assert not joined, "operations are followed one by one"
     implementation = "eager" if way == "operations" else None
     return Tap(model, on_call, implementation, left_out=left_out, describe=describe, weigh=weigh)

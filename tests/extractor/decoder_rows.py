@@ -159,6 +159,7 @@ DECODERS: Final = (
             "layer_types": ["sliding_attention", "full_attention", "full_attention"],
         },
     ),
+    text("DiffLlama (both maps of its differences)", "DiffLlama", DECODER),
     Architecture(
         "Doge (values choose its keys)", lambda folder: fidelity.measure(_trained_doge, folder)
     ),

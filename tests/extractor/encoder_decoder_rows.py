@@ -94,6 +94,24 @@ ENCODER_DECODERS: Final = (
     ),
     built("T5Gemma (windows)", "T5Gemma", T5GEMMA),
     built(
+        "ProphetNet (its main stream)",
+        "ProphetNet",
+        {
+            "hidden_size": models.WIDTH,
+            "num_encoder_layers": 3,
+            "num_decoder_layers": 2,
+            "num_encoder_attention_heads": 4,
+            "num_decoder_attention_heads": 2,
+            "encoder_ffn_dim": 48,
+            "decoder_ffn_dim": 48,
+            "max_position_embeddings": models.POSITIONS,
+            "init_std": 0.4,
+            "num_buckets": 8,
+            "relative_max_distance": 16,
+            "decoder_start_token_id": 0,
+        },
+    ),
+    built(
         "LED (windows)",
         "LED",
         {

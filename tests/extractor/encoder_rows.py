@@ -159,4 +159,10 @@ ENCODERS: Final = (
         {**ENCODER, "pronunciation_vocab_size": 48, "shape_vocab_size": 48},
     ),
     text("ESM C", "Esmc", ENCODER),
+    text(
+        "SqueezeBERT",
+        "SqueezeBert",
+        {**ENCODER, "embedding_size": 32, "initializer_range": 0.8},
+        quick=True,
+    ),
 )

@@ -47,6 +47,8 @@ class Figures:
         derived: largest difference of attention derived from float32 queries and keys from that
             stored; None where the recipe is unknown.
         derived_half: the same from float16 queries and keys.
+        of_scores: whether the difference is from the softmax of scores, which are what the model
+            reports, in some stack at least.
         notes: layers, heads and rules of the vault, or why the model was refused.
     """
 
@@ -55,6 +57,7 @@ class Figures:
     kernel_difference: float | None = None
     derived: float | None = None
     derived_half: float | None = None
+    of_scores: bool = False
     notes: str = ""
 
 
@@ -83,7 +86,7 @@ def measure(
         vault = extract_to(folder / "vault", model, data, precision="float32", **options)
     except InputError as refusal:
         return refused(refusal, folder / "model")
-    return figures_of(vault, difference_from_eager(vault, model, class_name))
+    return figures_of(vault, *difference_from_eager(vault, model, class_name))
 
 
 def measure_features(family: str, folder: Path) -> Figures:
@@ -118,12 +121,13 @@ def refused(refusal: InputError, model: Path) -> Figures:
     return Figures(notes=reason.partition("; supported:")[0].replace(str(model), "MODEL"))
 
 
-def figures_of(vault: qkvault.Vault, difference: float) -> Figures:
+def figures_of(vault: qkvault.Vault, difference: float, of_scores: bool = False) -> Figures:
     """Figures of a vault of float32.
 
     Args:
         vault: of one model.
         difference: of its attention from the model's own eager pass.
+        of_scores: whether that pass reports scores.
     """
     said = str(vault.spec.provenance["capture"])
     way = next(way for way, words in WAYS.items() if words == said)
@@ -135,28 +139,32 @@ def figures_of(vault: qkvault.Vault, difference: float) -> Figures:
         kernel,
         derived_difference(vault, np.float32),
         derived_difference(vault, np.float16),
+        of_scores,
         "; ".join(_describe(stack) for stack in vault.spec.stacks),
     )
 
 
 def difference_from_eager(
     vault: qkvault.Vault, model: Path, class_name: str = "AutoModel"
-) -> float:
-    """Largest difference of a vault's attention from ``output_attentions`` of its model."""
-    worst = 0.0
+) -> tuple[float, bool]:
+    """Largest difference of a vault's attention from ``output_attentions`` of its model, or from
+    their softmax where they are no weights; and whether some are not."""
+    worst, of_scores = 0.0, False
     for batch in batches_of(vault):
         output = run_model(model, class_name, batch, "eager")
         for stack in vault.spec.stacks:
             own = reported(output, vault, stack.name, batch)
             if len(own) != len(stack.layers):  # some were left out: those kept go by their numbers
                 own = [own[layer] for layer in stack.layers]
+            if min(float(layer.min()) for layer in own) < 0:
+                own, of_scores = [layer.softmax(-1) for layer in own], True
             for row, example in enumerate(batch):
                 stored = example.stack(stack.name).attention[:, :]
                 assert stored.std() > 0.02, "too even to tell anything"
                 queries, keys = stored.shape[2:]  # (layer, head, query_token, key_token)
                 theirs = torch.stack([layer[row, :, :queries, :keys] for layer in own]).numpy()
                 worst = max(worst, float(np.abs(stored - theirs).max()))
-    return worst
+    return worst, of_scores
 
 
 def reported(

@@ -55,7 +55,6 @@ REFUSED: Final = (
         {**ENCODER, "num_landmarks": 4, "segment_means_seq_len": 40},
         refused=True,
     ),
-    text("DiffLlama (differential)", "DiffLlama", DECODER, refused=True),
     text("YOSO", "Yoso", ENCODER, refused=True),
     text("MRA", "Mra", ENCODER, refused=True),
     text("FNet", "FNet", ENCODER, refused=True),
@@ -80,7 +79,6 @@ REFUSED: Final = (
         gpt("hidden_size", "num_hidden_layers", "num_attention_heads", dim_head=8, dim_ff=48),
         refused=True,
     ),
-    text("SqueezeBERT", "SqueezeBert", {**ENCODER, "embedding_size": 32}, refused=True),
     text("Mamba", "Mamba", {"hidden_size": 32, "num_hidden_layers": 3}, refused=True, quick=True),
     text(
         "RWKV",

@@ -106,6 +106,53 @@ def test_a_stack_that_is_not_seen_is_a_reason_to_refuse(
     assert not (tmp_path / "v").exists()
 
 
+def test_of_a_decoder_of_several_streams_that_of_its_own_tokens_is_kept(tmp_path: Path) -> None:
+    """ProphetNet predicts by two further streams, which attend to their own tokens too."""
+    settings = {
+        "hidden_size": 32,
+        "num_encoder_layers": 1,
+        "num_decoder_layers": 2,
+        "num_encoder_attention_heads": 4,
+        "num_decoder_attention_heads": 2,
+        "encoder_ffn_dim": 48,
+        "decoder_ffn_dim": 48,
+        "init_std": 0.4,
+        "decoder_start_token_id": 0,
+    }
+    vault = extract_pairs(save(tmp_path / "prophet", "ProphetNet", "Model", settings), tmp_path)
+    encoder, decoder, cross = vault.spec.stacks
+    assert (encoder.layers, decoder.layers, cross.layers) == ((0,), (0, 1), (0, 1))
+    streams = [f"decoder.layers.{layer}.self_attn" for layer in range(2)]
+    assert vault.spec.provenance["left_out"] == streams
+    for example in vault:
+        source, target = example.record.lengths
+        assert example.stack("cross").attention[:].shape == (2, 2, target, source)
+        assert example.stack("cross").query[:].shape == (2, 2, target, 16)
+        assert not np.triu(example.stack("decoder").attention[:], 1).any()
+
+
+def test_calls_of_one_attention_are_one_over_all_their_values(tmp_path: Path) -> None:
+    """DiffLlama attends twice with the same queries and keys, to either half of its value heads."""
+    import torch
+    from transformers import AutoModel
+
+    model = save(tmp_path / "diff", "DiffLlama", "Model", dict(DECODER))
+    texts = write_texts(tmp_path / "texts.jsonl", [20])
+    vault = extract_to(tmp_path / "v", model, texts, precision="float32")
+    (stack,) = vault.spec.stacks
+    assert (stack.layers, stack.key_heads, stack.value_dim) == ((0, 1, 2), 2, 16)
+    made = []
+    network = AutoModel.from_pretrained(model)
+    network.layers[1].self_attn.v_proj.register_forward_hook(lambda *call: made.append(call[2]))
+    with torch.inference_mode():
+        network(torch.tensor([list(vault[0].record.token_ids)]))
+    values = made[0][0].numpy()  # (token, key_head * 8): one key head in either half
+    for key_head in range(2):
+        assert np.abs(vault[0].value[1, key_head] - values).max() < 1e-5
+    with pytest.raises(InputError, match="several times with the same queries and keys"):
+        extract_to(tmp_path / "derived", model, texts, attention="derive")
+
+
 def test_layers_of_unequal_widths_are_refused(tmp_path: Path) -> None:
     settings = {
         **DECODER,
