@@ -37,6 +37,8 @@ How true a vault is to its model, by architecture. Each row is a tiny model with
 - **windows and blocks**: attention that a model computes in windows or blocks is laid out over the
   example's own tokens, 0 where the model's rule gives no weight. A global token of Longformer or
   LED attends by a query of a projection of its own, which is the one that is kept of it.
+  Summaries of blocks (LongT5) and global tokens that are none of the text's (Pegasus-X) take a part
+  of a row's weight, which then sums to less than 1: the stack's `beside` says so, `qkvault info` too.
 - **stored**: largest difference of stored attention from the model's own `output_attentions`, over
   all examples, layers and heads. Where these are not what the model runs (†), the largest
   difference of attention times values from what torch's fused function gave. Where they are

@@ -77,7 +77,7 @@ class Packer:
         depth = {stack.name: {n: i for i, n in enumerate(stack.layers)} for stack in probe.stacks}
         self._depths = [depth[site.stack][site.layer] for site in probe.sites]
         self._heads = max(stack.heads for stack in probe.stacks)
-        self._sums_to_one = probe.sums_to_one
+        self._whole: dict[str, bool] = {s.name: s.sums_to_one for s in probe.stacks}
         self._precision = precision
         self._buffers = buffers
         self._keeps_attention = "attention" in arrays
@@ -203,7 +203,7 @@ class Packer:
         errors = []
         for start, stop, queries, keys in runs:
             part = attention[start:stop, :, :queries, :keys]
-            errors.append(self._row_error(part))
+            errors.append(_row_error(part, self._whole[stack]))
             if self._keeps_attention:
                 self._pack_attention(stack, depth, start, part)
         self._row_errors.append(torch.cat(errors))
@@ -293,12 +293,17 @@ class Packer:
             self._scratch = torch.empty(x.numel(), device=x.device)
         return self._scratch[: x.numel()].view(x.shape)
 
-    def _row_error(self, attention: Tensor) -> Tensor:
-        """Farthest that a row of each example is from the sum that it should have."""
-        sums = attention.sum(-1, dtype=torch.float32)  # (example, head, query_token)
-        errors = sums.sub_(1.0)
-        errors = errors.abs_() if self._sums_to_one else errors.clamp_(min=0.0)
-        return errors.flatten(1).amax(1)
+
+def _row_error(attention: Tensor, whole: bool) -> Tensor:
+    """Farthest that a row of each example is from the sum that it should have.
+
+    Args:
+        attention: ``(example, head, query_token, key_token)``.
+        whole: whether all of a row's weight goes to tokens.
+    """
+    errors = attention.sum(-1, dtype=torch.float32).sub_(1.0)  # (example, head, query_token)
+    errors = errors.abs_() if whole else errors.clamp_(min=0.0)
+    return errors.flatten(1).amax(1)
 
 
 def _scatter(

@@ -38,7 +38,6 @@ class Probe:
         stacks: its runs of attention layers.
         sites: one per attention call of a forward pass, in order.
         difference: largest difference found between captured and eager attention.
-        sums_to_one: whether the rows of its attention do; not where a sink takes a share.
         derived_error: largest difference found between attention derived from queries and keys as
             they are kept and the model's own; None where derived attention was not asked for.
         way: how its attention is captured.
@@ -51,7 +50,6 @@ class Probe:
     stacks: tuple[Stack, ...]
     sites: tuple[Site, ...]
     difference: float
-    sums_to_one: bool = True
     derived_error: float | None = None
     way: Way = "interface"
     left_out: tuple[tuple[int, str], ...] = ()
@@ -108,12 +106,10 @@ def probe(
         sites, stacks = describe_stacks(
             captured.placed, sides, Sides.of(records), tells_window=tells_window
         )
-        sinks = any({"s_aux", "sinks"} & call.terms.keys() for call in calls)
         seen = Probe(
             stacks,
             sites,
             captured.difference,
-            not sinks,
             way=captured.way,
             left_out=captured.left_out,
             joined=captured.joined,

@@ -221,7 +221,18 @@ def _make_stack(
         causal=all(recipe.mask.causal for recipe in recipes),
         scaling=tuple(call.scaling for call in calls),
         recipe=recipes,
+        beside=_find_beside(calls, recipes),
     )
+
+
+def _find_beside(calls: Sequence[AttentionCall], recipes: Sequence[Recipe]) -> str | None:
+    """What the calls attend to that is no token and that no recipe states."""
+    for call, recipe in zip(calls, recipes, strict=True):
+        if call.blocks is not None and call.blocks.beside is not None:
+            return call.blocks.beside
+        if recipe.unknown is not None and {"s_aux", "sinks"} & call.terms.keys():
+            return "sinks"
+    return None
 
 
 def _shape(call: AttentionCall) -> tuple[int, int, int, int]:

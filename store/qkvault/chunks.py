@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, cast
 
+from .axes import MAPS
 from .precision import DTYPES, MAX_ERROR
 from .spec import THUMBNAIL_SIDE, Json, Stack, VaultSpec, vector_precision
 from .vectors import VECTOR_ERROR
@@ -279,6 +280,8 @@ def _attributes(spec: VaultSpec, path: str) -> dict[str, Json]:
     if name == "metrics":
         return {**attributes, "metrics": list(spec.metrics)}
     attributes["encoding"] = encoding_of(spec, name)
+    if name in MAPS and stack.beside is not None:
+        attributes["beside"] = stack.beside
     if name in ("query", "key"):
         attributes["scaling"] = list(stack.scaling)
     if name in ("key", "value"):

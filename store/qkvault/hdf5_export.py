@@ -111,6 +111,8 @@ def _write_array(file: Any, vault: Vault, length: int, array: str) -> None:
         for rows, codes in _blocks(reader):
             dataset[rows.start : rows.stop] = codes
         dataset.attrs.update(encoding_of(vault.spec, name))
+        if reader.meta.may_be_empty:
+            dataset.attrs["beside"] = stack_of(vault.spec, stack).beside
     if name == "logits":
         dataset.attrs["label_names"] = list(vault.spec.label_names)
     else:

@@ -270,6 +270,7 @@ def _checked_meta(dataset: Any, path: str) -> ArrayMeta:
         dims=("",) * len(shape),
         grid=grid,
         fill=FILLS.get(dtype.name, 0.0),
+        may_be_empty="beside" in dataset.attrs,
     )
 
 

@@ -188,6 +188,8 @@ class HeadArray:
             hole = (out[:, :, 0, -1] == VECTOR_FILL).any()
         elif self._reader.meta.dtype.kind in "fi":
             hole = np.isnan(corner).any() and np.isnan(out[:, :, 0]).all(axis=-1).any()
+        elif self._reader.meta.may_be_empty:
+            return  # whole numbers have no NaN to tell by
         else:
             hole = not corner.all() and not out[:, :, 0].any(axis=-1).all()
         if hole:

@@ -46,6 +46,8 @@ class ArrayMeta:
         dims: name of each axis.
         grid: inner chunks of a shard along each axis.
         fill: what stands in cells that no example reaches.
+        may_be_empty: whether a row of its maps may be nothing but zeros, all of its weight going to
+            what is no token.
     """
 
     path: str
@@ -57,6 +59,7 @@ class ArrayMeta:
     dims: tuple[str, ...]
     grid: tuple[int, ...]
     fill: float
+    may_be_empty: bool = False
 
     @property
     def chunks_per_shard(self) -> int:
@@ -206,6 +209,7 @@ def _parse(document: dict[str, Any], path: str) -> ArrayMeta:
         dims=_names(document.get("dimension_names"), len(shape)),
         grid=grid,
         fill=float(cast("str | int", fill)),
+        may_be_empty="beside" in document["attributes"],
     )
 
 

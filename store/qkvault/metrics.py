@@ -196,7 +196,7 @@ def _spread(
     total = kept.sum(-1)  # (map, query_token)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = kept / total[:, :, None]
-        entropy = -np.where(share > 0, share * np.log(share), 0.0).sum(-1)
+        entropy = -np.where(share == 0, 0.0, share * np.log(share)).sum(-1)
     queries, keys = (np.arange(size) for size in weights.shape[1:])
     away = np.abs(queries[:, None] - keys[None, first:])
     return entropy, (share * away).sum(-1), total

@@ -192,15 +192,7 @@ def spec_document(spec: VaultSpec) -> dict[str, Json]:
         named["thumbnails"] = spec.thumbnails
     document: dict[str, Json] = {
         **named,
-        "stacks": [
-            {
-                **asdict(stack),
-                "layers": list(stack.layers),
-                "scaling": list(stack.scaling),
-                "recipe": recipe_document(stack.recipe),
-            }
-            for stack in spec.stacks
-        ],
+        "stacks": [_stack_document(stack) for stack in spec.stacks],
         "arrays": list(spec.arrays),
         "attention": spec.attention,
         "derived_error": spec.derived_error,
@@ -212,6 +204,18 @@ def spec_document(spec: VaultSpec) -> dict[str, Json]:
         "provenance": dict(spec.provenance),
     }
     return {**document, "target": True} if spec.target else document
+
+
+def _stack_document(stack: Stack) -> dict[str, Json]:
+    document: dict[str, Json] = {
+        **asdict(stack),
+        "layers": list(stack.layers),
+        "scaling": list(stack.scaling),
+        "recipe": recipe_document(stack.recipe),
+    }
+    if stack.beside is None:
+        del document["beside"]
+    return document
 
 
 def spec_hash(spec: VaultSpec) -> str:
@@ -307,6 +311,7 @@ def _parse_stack(value: Mapping[str, Any]) -> Stack:
         causal=value["causal"],
         scaling=tuple(value["scaling"]),
         recipe=parse_recipe(value["recipe"]) if "recipe" in value else (),
+        beside=value.get("beside"),
     )
 
 

@@ -138,7 +138,7 @@ def _attention_problem(
         return "a weight is not finite"
     bound = row_sum_bound(precision, side) + MODEL_ROW_SUM_ERROR
     errors = weights.sum(axis=-1, dtype=np.float64) - 1.0
-    error = errors.max() if _has_sinks(stack) else np.abs(errors).max()
+    error = np.abs(errors).max() if stack.sums_to_one else errors.max()
     if error > bound:
         return f"an attention row sums to 1 only within {error:.2g}; {bound:.2g} is the bound"
     if full_size and stack.causal:
@@ -147,8 +147,3 @@ def _attention_problem(
         if weights[..., ahead].any():
             return "a token attends to one after it"
     return None
-
-
-def _has_sinks(stack: Stack) -> bool:
-    """Whether some of a row's weight may go to no token."""
-    return any(r.sinks is not None and r.sinks.mode == "softmax" for r in stack.recipe)

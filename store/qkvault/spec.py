@@ -59,6 +59,8 @@ class Stack:
         scaling: per layer, the factor that multiplies query·key before softmax.
         recipe: per layer, what else makes attention of queries and keys; the plain softmax over the
             keys that ``causal`` leaves, where none is given.
+        beside: what its queries attend to that is no token, in words (summaries of blocks, say),
+            where there is more of it than sinks that a recipe states; else None.
     """
 
     name: StackName
@@ -70,6 +72,13 @@ class Stack:
     causal: bool
     scaling: tuple[float, ...]
     recipe: tuple[Recipe, ...] = ()
+    beside: str | None = None
+
+    @property
+    def sums_to_one(self) -> bool:
+        """Whether all of a row's weight goes to tokens."""
+        sinks = [recipe.sinks for recipe in self.recipe]
+        return self.beside is None and not any(s is not None and s.mode == "softmax" for s in sinks)
 
     def __post_init__(self) -> None:
         if not self.recipe:

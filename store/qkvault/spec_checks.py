@@ -80,6 +80,8 @@ def _check_stack(stack: Stack) -> None:
         raise ValueError("a scaling is not a number")
     if type(stack.causal) is not bool:
         raise ValueError("causal is neither true nor false")
+    if stack.beside is not None and not (isinstance(stack.beside, str) and stack.beside):
+        raise ValueError("a stack that attends beside its tokens to what is no text")
     if len(stack.recipe) != len(stack.layers):
         raise ValueError(f"{len(stack.recipe)} recipes for {len(stack.layers)} layers")
     for recipe in set(stack.recipe):

@@ -111,7 +111,7 @@ class UnitBuffer:
                 raise InputError(
                     f"{path} of unit {self.unit.id} must be {meta.dtype}{list(shape)}, not {found}"
                 )
-            holes = _holes(path, values)
+            holes = _holes(path, values, meta.may_be_empty)
             if holes.size:
                 raise InputError(
                     f"{path} of unit {self.unit.id} was not filled for example"
@@ -123,8 +123,9 @@ def _aligned(size: int) -> int:
     return -(-size // _ALIGNMENT) * _ALIGNMENT
 
 
-def _holes(path: str, values: NDArray[Any]) -> NDArray[np.intp]:
-    """Rows whose first token holds nothing in some layer and head."""
+def _holes(path: str, values: NDArray[Any], may_be_empty: bool) -> NDArray[np.intp]:
+    """Rows whose first token holds nothing in some layer and head; or, of maps whose rows may be
+    empty, in all of them."""
     name = path.rpartition("/")[2]
     first = values if is_column(path) else values[:, :, :, 0]
     if values.dtype.kind == "f":
@@ -135,4 +136,7 @@ def _holes(path: str, values: NDArray[Any]) -> NDArray[np.intp]:
         empty = ~first.any(axis=-1)
     else:
         return np.empty(0, np.intp)
-    return np.flatnonzero(empty.reshape(len(values), -1).any(axis=1))
+    cells = empty.reshape(len(values), -1)
+    if may_be_empty and values.dtype.kind == "u":  # those with a NaN tell of each
+        return np.flatnonzero(cells.all(axis=1))
+    return np.flatnonzero(cells.any(axis=1))

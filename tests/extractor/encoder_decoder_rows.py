@@ -128,9 +128,18 @@ ENCODER_DECODERS: Final = (
         quick=True,
     ),
     built(
-        "Pegasus-X",
+        "LongT5, transient-global (summaries of blocks)",
+        "LongT5",
+        {
+            **T5,
+            "encoder_attention_type": "transient-global",
+            "local_radius": 7,
+            "global_block_size": 6,
+        },
+    ),
+    built(
+        "Pegasus-X (blocks, every other layer's shifted; global tokens)",
         "PegasusX",
         {**BART, "block_size": 8, "num_global_tokens": 4},
-        refused=True,
     ),
 )

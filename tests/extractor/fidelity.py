@@ -21,7 +21,7 @@ from qkvault_extractor import (
     extract_features,
 )
 from qkvault_extractor.batches import default_budget, plan_batches
-from qkvault_extractor.layouts.reports import read_band, read_neighbours
+from qkvault_extractor.layouts.reports import read_band, read_neighbours, read_parted
 from qkvault_extractor.machine import quiet
 from qkvault_extractor.ways import WAYS
 
@@ -30,7 +30,12 @@ if TYPE_CHECKING:
 
 LENGTHS = [28, 17, 40, 28]
 TARGET_LENGTHS = [12, 30, 24, 19]
-IN_BLOCKS = {"longformer": read_band, "led": read_band, "longt5": read_neighbours}
+IN_BLOCKS = {
+    "longformer": read_band,
+    "led": read_band,
+    "longt5": read_neighbours,
+    "pegasus_x": read_parted,
+}
 """What lays out the attention that an encoder reports, where that is no map of tokens."""
 
 

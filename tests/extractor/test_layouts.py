@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+import qkvault
 from extractor.architecture import ENCODER
 from extractor.encoder_decoder_rows import BART, T5
 from extractor.fidelity import difference_from_eager, extract_to
 from extractor.models import POSITIONS, save, words, write_pairs, write_texts
 from qkvault import Mask
 from qkvault_extractor.layouts import LAYOUTS
-from qkvault_extractor.layouts.reports import read_band, read_neighbours
+from qkvault_extractor.layouts.reports import read_band, read_neighbours, read_parted
 from qkvault_extractor.layouts.steps import Steps, spread
 from qkvault_extractor.machine import quiet
 from qkvault_extractor.native import Mismatch
@@ -174,6 +175,121 @@ def test_neighbouring_blocks_are_a_window_in_float64(tmp_path: Path) -> None:
                     scores[:, i, j] += by_distance[j - i] if near else -torch.inf
             assert (scores.softmax(-1) - call.weights[cut]).abs().max() < 1e-5
             assert torch.equal(call.weights[cut], theirs[cut])
+
+
+SUMMARIES = {
+    **T5,
+    "encoder_attention_type": "transient-global",
+    "local_radius": 7,
+    "global_block_size": 6,
+}
+
+
+def test_summaries_of_blocks_take_the_rest_in_float64(tmp_path: Path) -> None:
+    """Guo et al. 2022, section 3.2: a summary is the normalised sum of a block's tokens."""
+    model, inputs = load(tmp_path, "LongT5", SUMMARIES), batch(with_global=False)
+    calls, output = follow(model, {**inputs, "decoder_input_ids": inputs["input_ids"][:, :4]})
+    layers = model.encoder.block
+    assert len(calls) == len(layers) == 2
+    first = layers[0].layer[0].TransientGlobalSelfAttention  # its biases are all layers'
+    for depth, call in enumerate(calls):
+        outer = layers[depth].layer[0]
+        for example, length in enumerate(LENGTHS):
+            states = outer.layer_norm(output.encoder_hidden_states[depth][example, :length])
+            with torch.inference_mode():
+                expected = attend_with_summaries(outer.TransientGlobalSelfAttention, first, states)
+            found = call.weights[example, :, :length, :length]
+            assert (found - expected).abs().max() < 1e-5
+            assert found.sum(-1).mean() < 0.95, "the summaries take a part"
+        assert call.blocks is not None
+        assert call.blocks.beside == "summaries of the text's blocks"
+        theirs = read_neighbours(output.encoder_attentions[depth], None, max(LENGTHS))
+        assert torch.equal(call.weights[0], theirs[0])
+
+
+def attend_with_summaries(module: Any, first: Any, states: Tensor) -> Tensor:
+    """Weights of an example's own tokens in float64, ``(head, query_token, key_token)``."""
+    tokens, size = len(states), 6
+    blocks = tokens // size
+    of_block = (torch.arange(tokens) // size).clamp(max=blocks - 1)  # a rest joins the last one
+    sums = torch.zeros(blocks, states.shape[1]).index_add(0, of_block, states)
+    summaries = module.global_input_layer_norm(sums)
+
+    def heads(layer: torch.nn.Linear, x: Tensor) -> Tensor:
+        return (x.double() @ layer.weight.double().T).view(len(x), 4, -1).transpose(0, 1)
+
+    def bias(table: torch.nn.Embedding, away: Tensor) -> Tensor:
+        places = module._relative_position_bucket(
+            away, True, T5["relative_attention_num_buckets"], T5["relative_attention_max_distance"]
+        )
+        return table(places).permute(2, 0, 1).double()
+
+    query, place = heads(module.q, states), torch.arange(tokens)
+    away = place - place[:, None]
+    own = query @ heads(module.k, states).transpose(1, 2) + bias(
+        first.relative_attention_bias, away
+    )
+    own = own.masked_fill(away.abs() > 7, -torch.inf)
+    away = torch.arange(blocks) - of_block[:, None]
+    other = query @ heads(module.k, summaries).transpose(1, 2)
+    other = other + bias(first.global_relative_attention_bias, away)
+    return torch.cat([own, other], -1).softmax(-1)[..., :tokens]
+
+
+def test_blocks_beside_global_tokens_in_float64(tmp_path: Path) -> None:
+    """Phang et al. 2022, section 3.2: what a row gives to tokens is a softmax over its block, which
+    is shifted by half in every other layer."""
+    model = load(tmp_path, "PegasusX", {**BART, "block_size": 8, "num_global_tokens": 4})
+    inputs = batch(with_global=False)
+    calls, output = follow(model, {**inputs, "decoder_input_ids": inputs["input_ids"][:, :4]})
+    assert len(calls) == 3
+    for depth, call in enumerate(calls):
+        theirs = read_parted(output.encoder_attentions[depth], None, max(LENGTHS))
+        whole = output.encoder_attentions[depth]["local"].sum(-1)
+        assert (whole - 1).abs().max() < 1e-6
+        for example, length in enumerate(LENGTHS):
+            cut = (example, slice(None), slice(length), slice(length))
+            block = (torch.arange(length) + 4 * (depth % 2)) // 8
+            scores = call.query[cut[:3]].double() @ call.key[cut[:3]].double().transpose(1, 2)
+            scores.masked_fill_(block[:, None] != block, -torch.inf)
+            found = call.weights[cut].double()
+            shares = found.sum(-1, keepdim=True)
+            assert (scores.softmax(-1) - found / shares).abs().max() < 1e-5
+            assert shares.mean() < 0.95, "the global tokens take a part"
+            assert torch.equal(call.weights[cut], theirs[cut])
+            assert call.mask is not None
+            assert torch.equal(call.mask[example, 0, :length, :length] < 0, scores[0] == -torch.inf)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "settings", "beside"),
+    [
+        ("LongT5", SUMMARIES, "summaries of the text's blocks"),
+        (
+            "PegasusX",
+            {**BART, "block_size": 8, "num_global_tokens": 4},
+            "global tokens that are none of the text's",
+        ),
+    ],
+)
+def test_a_vault_says_what_takes_the_rest(
+    prefix: str, settings: dict[str, Any], beside: str, tmp_path: Path
+) -> None:
+    model = save(tmp_path / "m", prefix, "Model", settings)
+    words(model, single="$A </s>", pair="$A </s> $B </s>")
+    pairs = write_pairs(tmp_path / "pairs.jsonl", [(30, 4), (21, 7), (3, 3)])
+    vault = extract_to(tmp_path / "v", model, pairs, target_column="target")
+    encoder, decoder, cross = vault.spec.stacks
+    assert (encoder.beside, decoder.beside, cross.beside) == (beside, None, None)
+    assert {recipe.unknown for recipe in encoder.recipe} == {
+        f"part of the attention goes to {beside}, whose keys are not kept"
+    }
+    sums = vault[0].stack("encoder").attention[:, :].sum(-1)
+    assert (sums < 0.999).any()
+    assert (sums < 1.001).all()
+    assert np.abs(vault[0].stack("decoder").attention[:, :].sum(-1) - 1).max() < 1e-3
+    report = qkvault.verify(vault.path, full=True, derive=True)
+    assert report.ok, report.damages
 
 
 @pytest.mark.parametrize(("examples", "count", "rows", "columns"), [(2, 3, 4, 9), (1, 5, 1, 3)])

@@ -84,9 +84,14 @@ def make_batch(lengths: list[int]) -> Batch:
     return Batch(rows, np.array(lengths), [f"id {i}" for i in range(len(lengths))])
 
 
-def pack(lengths: list[int], calls: list[AttentionCall], precision: Precision = "uint16") -> Any:
+def pack(
+    lengths: list[int],
+    calls: list[AttentionCall],
+    precision: Precision = "uint16",
+    probe: Probe = PROBE,
+) -> Any:
     buffers = make_buffers(len(lengths), max(lengths) + 3, precision)
-    packer = Packer(PROBE, ARRAYS, precision, buffers)
+    packer = Packer(probe, ARRAYS, precision, buffers)
     packer.start(make_batch(lengths))
     for call in calls:
         packer.take(call)
@@ -190,6 +195,17 @@ def test_attention_that_does_not_sum_to_one_is_refused() -> None:
     calls[0].attention[1, 0, 2] *= 0.9
     with pytest.raises(InputError, match=r"example id 1: the attention of layer 2 sums to 1 only"):
         pack(lengths, calls)
+
+
+def test_rows_may_leave_all_their_weight_to_what_is_no_token() -> None:
+    beside = replace(PROBE, stacks=(replace(STACK, beside="summaries of blocks"),))
+    lengths = [4, 6]
+    calls = [make_call(0, lengths), make_call(1, lengths)]
+    calls[1].weights[1, 2, 0] = 0.0
+    assert not pack(lengths, calls, probe=beside).attention[0, 1, 2, 0].any()  # rows descend
+    calls[0].weights[1, 0, 2] *= 1.1
+    with pytest.raises(InputError, match="example id 1: the attention of layer 2 sums to 1 only"):
+        pack(lengths, calls, probe=beside)
 
 
 @pytest.mark.parametrize(("value", "fits"), [(65504.0, True), (70000.0, False), (torch.inf, False)])

@@ -31,8 +31,13 @@ def make_derived_vault(
     precision: Precision = "uint16",
     metrics: Sequence[str] = METRICS,
     finish: bool = True,
+    beside: str | None = None,
+    share: Sequence[float] = (1.0,) * HEADS,
 ) -> Path:
-    """Write a vault with one layer per recipe; layers are numbered 0, 2, 4..."""
+    """Write a vault with one layer per recipe; layers are numbered 0, 2, 4...
+
+    Of each row's weight only its head's ``share`` goes to tokens, the rest to what ``beside`` says.
+    """
     spec = VaultSpec(
         stacks=(
             Stack(
@@ -45,6 +50,7 @@ def make_derived_vault(
                 causal=False,
                 scaling=tuple(0.25 + 0.125 * i for i in range(len(recipes))),
                 recipe=tuple(recipes),
+                beside=beside,
             ),
         ),
         arrays=tuple(arrays),
@@ -62,7 +68,7 @@ def make_derived_vault(
         for unit in writer.pending():
             buffer = writer.begin(unit)
             for row, record in enumerate(writer.records(unit)):
-                fill_row(buffer, row, spec, record, int(unit.examples[row]))
+                fill_row(buffer, row, spec, record, int(unit.examples[row]), share)
             writer.commit(buffer)
             if not finish:
                 return path
@@ -71,12 +77,17 @@ def make_derived_vault(
 
 
 def fill_row(
-    buffer: UnitBuffer, row: int, spec: VaultSpec, record: qkvault.Record, example: int
+    buffer: UnitBuffer,
+    row: int,
+    spec: VaultSpec,
+    record: qkvault.Record,
+    example: int,
+    share: Sequence[float] = (1.0,) * HEADS,
 ) -> None:
     """Write one example's arrays, as far as the vault keeps them."""
     stack, n = spec.stacks[0], len(record.tokens)
     query, key = vectors(example, n, stack, spec.precision)
-    weights = attention_of(query, key, stack)
+    weights = np.array(share, np.float32)[:, None, None] * attention_of(query, key, stack)
     thumbnail = qkvault.make_thumbnail(weights)
     side = thumbnail.shape[-1]
     made: dict[str, NDArray[Any]] = {"query": query, "key": key, "value": key}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -275,6 +275,47 @@ def test_stored_attention_with_sinks_is_sound(tmp_path: Path) -> None:
     path = make_derived_vault(tmp_path / "v", RECIPES, attention="stored", arrays=arrays)
     report = qkvault.verify(path, full=True)
     assert report.ok, report.damages
+
+
+BESIDE: Any = {
+    "recipes": (Recipe(unknown="part of it goes to summaries"),),
+    "attention": "stored",
+    "arrays": ("attention", "query", "key"),
+}
+
+
+@pytest.mark.parametrize("beside", [None, "summaries"])
+def test_rows_may_sum_to_less_where_the_vault_says_what_else_there_is(
+    beside: str | None, tmp_path: Path
+) -> None:
+    path = make_derived_vault(tmp_path / "v", **BESIDE, beside=beside, share=(0.75,) * 4)
+    with qkvault.open(path) as vault:
+        assert vault.spec.stacks[0].beside == beside
+        assert vault.spec.stacks[0].sums_to_one is (beside is None)
+        assert np.abs(vault[0].attention[0].sum(-1) - 0.75).max() < 1e-3
+    report = qkvault.verify(path, full=True)
+    assert report.ok is (beside is not None)
+    if beside is None:
+        assert "sums to 1 only" in str(report.damages)
+
+
+def test_maps_may_then_be_empty_but_not_all_of_an_example(tmp_path: Path) -> None:
+    shares = (1.0, 0.0, 0.5, 0.25)
+    path = make_derived_vault(tmp_path / "v", **BESIDE, beside="summaries", share=shares)
+    with qkvault.open(path) as vault:
+        sums = vault[0].attention[0].sum(-1).mean(-1)
+        np.testing.assert_allclose(sums, shares, atol=1e-3)
+        assert not vault[0].thumbnail[0, 1].any()
+        item = next(iter(vault.scan(0, 1, arrays=("attention",))))
+        np.testing.assert_array_equal(item.attention, vault[item.index].attention[0, 1])
+        assert qkvault.verify(path, full=True).ok
+        qkvault.export(vault, tmp_path / "v.h5", examples=[0])
+    with qkvault.open(tmp_path / "v.h5") as exported:
+        assert not exported[0].attention[0, 1].any()
+    with pytest.raises(InputError, match="was not filled"):
+        make_derived_vault(tmp_path / "w", **BESIDE, share=shares)
+    with pytest.raises(InputError, match="was not filled"):
+        make_derived_vault(tmp_path / "x", **BESIDE, beside="summaries", share=(0.0,) * 4)
 
 
 def test_plain_zarr_opens_metrics(derived: qkvault.Vault) -> None:

@@ -96,8 +96,10 @@ def test_one_changed_example_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     # What is written as query of example 2 is not what its attention was made of.
     fill = derived_vaults.fill_row
 
-    def fill_shaken(buffer: Any, row: int, spec: Any, record: Any, example: int) -> None:
-        fill(buffer, row, spec, record, example)
+    def fill_shaken(
+        buffer: Any, row: int, spec: Any, record: Any, example: int, *more: Any
+    ) -> None:
+        fill(buffer, row, spec, record, example, *more)
         if example == 2:
             query, _ = shaken(example, len(record.tokens), spec.stacks[0], spec.precision)
             buffer.arrays["encoder/query"][row, :, :, : len(record.tokens)] = query

@@ -53,6 +53,7 @@ def test_manifest_says_what_is_kept(asker: Asker, vault: qkvault.Vault) -> None:
         "key_heads": 2,
         "head_dim": 8,
         "value_dim": 8,
+        "beside": None,
     }
     plain = {"mask": {"causal": False, "window": None, "chunk": None}}
     plain |= dict.fromkeys(("softcap", "slopes", "bias", "sinks", "unknown"))

@@ -189,6 +189,7 @@ def _stack(stack: Stack) -> dict[str, Any]:
             "scaling": plain(stack.scaling),
             **_score_terms(stack),
         },
+        "beside": stack.beside,
     }
 
 

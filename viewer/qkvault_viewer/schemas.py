@@ -88,6 +88,7 @@ _STACK: Final = _object(
         "score": _object(
             {"causal": _FLAG, "scaling": _NUMBERS, "forms": _list(_FORM), "layers": _list(_COUNT)}
         ),
+        "beside": _or_null(_TEXT),
     }
 )
 _ARRAY: Final = _object(

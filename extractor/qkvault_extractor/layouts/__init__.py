@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from qkvault_extractor.layouts import local, sliding
+from qkvault_extractor.layouts import local, parted, sliding
 
 if TYPE_CHECKING:
     from qkvault_extractor.layouts.steps import LaidOut, Steps
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 LAYOUTS: Final[Mapping[str, Callable[[Steps, int, bool], LaidOut]]] = {
     sliding.QUERY_KEY: sliding.lay_out,
     local.QUERY_KEY: local.lay_out,
+    parted.FIRST: parted.lay_out,
 }
 """Equation of a module's first product -> what lays its attention out, given its steps, how many
 tokens there are, and whether to describe masks."""

@@ -17,6 +17,8 @@ from qkvault_extractor.layouts.steps import Blocks, LaidOut, Steps, spread
 if TYPE_CHECKING:
     from torch import Tensor
 
+_SUMMARIES: Final = "summaries of the text's blocks"
+
 QUERY_KEY: Final = "...qhd,...khd->...hqk"
 WEIGHT_VALUE: Final = "...hqk,...khd->...qhd"
 
@@ -44,8 +46,15 @@ def lay_out(steps: Steps, tokens: int, describe: bool) -> LaidOut:
         _join(values[:, :, own], tokens),
         _map_of(weights.to(queries.dtype), tokens),
         None if added is None else _map_of(added, tokens, torch.finfo(torch.float32).min),
-        Blocks(read_neighbours, length - 1),
+        _describe(length, keys.shape[2] > 3 * length),
     )
+
+
+def _describe(length: int, has_summaries: bool) -> Blocks:
+    if not has_summaries:
+        return Blocks(read_neighbours, length - 1)
+    reason = f"part of the attention goes to {_SUMMARIES}, whose keys are not kept"
+    return Blocks(read_neighbours, unknown=reason, beside=_SUMMARIES)
 
 
 def _join(blocks: Tensor, tokens: int) -> Tensor:

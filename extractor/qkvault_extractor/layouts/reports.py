@@ -6,6 +6,7 @@ captured is held against these, so that nothing of how it is captured is used he
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -59,4 +60,27 @@ def read_neighbours(report: Tensor, of_global: Tensor | None, tokens: int) -> Te
         skipped = left - (first - length)
         part = report[:, block, :, : last - first, skipped : skipped + right - left]
         dense[:, :, first:last, left:right] = part
+    return dense
+
+
+def read_parted(report: Mapping[str, Tensor], of_global: Tensor | None, tokens: int) -> Tensor:
+    """Pegasus-X's ``encoder_attentions`` as ``(example, head, query_token, key_token)``.
+
+    Args:
+        report: of ``local``, ``(example, head, block, query_token, global + key_token)``; where
+            blocks are shifted, half a block comes before the first token.
+        of_global: None.
+        tokens: how many.
+    """
+    local = report["local"]
+    examples, heads, blocks, length, width = local.shape
+    shifted = blocks * length > -(-tokens // length) * length
+    dense = local.new_zeros(examples, heads, tokens, tokens)
+    for block in range(blocks):
+        start = block * length - (length // 2 if shifted else 0)
+        first, last = max(0, start), min(start + length, tokens)
+        if first < last:
+            of_block = slice(first - start, last - start)
+            own = local[:, :, block, of_block, width - length :]
+            dense[:, :, first:last, first:last] = own[..., of_block]
     return dense

@@ -26,11 +26,13 @@ class Blocks:
             key_token)``. Written by what transformers documents, and not by how calls are captured.
         window: most tokens away that a key may stand, where that is the rule.
         unknown: why attention does not follow from the call's queries and keys, where it does not.
+        beside: what else than tokens it attends to, which takes the rest of a row's weight.
     """
 
     read_report: Callable[[Any, Tensor | None, int], Tensor]
     window: int | None = None
     unknown: str | None = None
+    beside: str | None = None
 
 
 class LaidOut(NamedTuple):

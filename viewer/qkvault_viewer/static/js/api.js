@@ -14,7 +14,7 @@ import { decodeFrames } from "./wire.js";
  * @typedef {{name: "encoder" | "decoder" | "cross", layers: number[], heads: number,
  *   key_heads: number, head_dim: number, value_dim: number,
  *   score: {causal: boolean, scaling: number[],
- *   forms?: import("./scoreterms.js").Form[], layers?: number[]}}} Stack
+ *   forms?: import("./scoreterms.js").Form[], layers?: number[]}, beside?: string | null}} Stack
  * @typedef {{name: string, title: string, digest: string, base: string, examples: number,
  *   lengths: {min: number, max: number}, model: {name?: string, score_terms?: string[]},
  *   stacks: Stack[], arrays: Record<string, {precision: string, max_error?: number | null, derived?: boolean}>,

@@ -163,7 +163,8 @@ export class Inspector {
     if (numbers.focus.side === "left" && total < 0.995) {
       const sinks = termsOf(context.stack.score, context.depth, 0).sink?.mode === "softmax" ? ["the sink"] : [];
       const hidden = context.columns.length < context.keys.length && !context.reading.words ? ["tokens not shown"] : [];
-      parts.push(`${formatWeight(1 - total)} goes to ${[...sinks, ...hidden].join(" and ") || "tokens not shown"}.`);
+      const beside = context.stack.beside ? [context.stack.beside] : [];
+      parts.push(`${formatWeight(1 - total)} goes to ${[...sinks, ...beside, ...hidden].join(" and ") || "tokens not shown"}.`);
     }
     if (numbers.focus.side === "right") parts.push(`Sum over all shown ${total.toFixed(3)}.`);
     if (masked > 0) {

@@ -33,12 +33,13 @@ export function titlesOf({ scaling, dimensions, terms }) {
  * @param {Selected} selected
  * @returns {{text: string, difference: number}}
  */
-export function describeSum({ vault, queries }, { terms }, { token, computed, sink, weights }) {
+export function describeSum({ vault, queries, stack }, { terms }, { token, computed, sink, weights }) {
   const difference = (weights ?? computed).reduce((most, weight, key) => Math.max(most, Math.abs(weight - computed[key])), 0);
   const total = (weights ?? computed).reduce((sum, weight) => sum + weight, 0);
   const attention = vault.arrays.attention;
   const parts = [`${isolate(queries.labels[token].text)}: softmax sums to ${total.toFixed(3)}`];
   if (terms.sink?.mode === "softmax") parts[0] += `, the sink (score ${formatSigned(terms.sink.value)}) takes ${formatWeight(sink)}`;
+  if (stack.beside && total < 0.9995) parts[0] += `, the rest goes to ${stack.beside}`;
   parts[0] += ".";
   if (terms.unknown !== null) {
     parts.push(`The attention kept differs from the softmax of these scores by up to ${formatWeight(difference)}: ${terms.unknown}.`);
