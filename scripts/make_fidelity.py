@@ -38,7 +38,8 @@ How true a vault is to its model, by architecture. Each row is a tiny model with
   example's own tokens, 0 where the model's rule gives no weight. A global token of Longformer or
   LED attends by a query of a projection of its own, which is the one that is kept of it.
   Summaries of blocks (LongT5) and global tokens that are none of the text's (Pegasus-X) take a part
-  of a row's weight, which then sums to less than 1: the stack's `beside` says so, `qkvault info` too.
+  of a row's weight, which then sums to less than 1: `beside` of the stack says so, as does
+  `qkvault info`.
 - **stored**: largest difference of stored attention from the model's own `output_attentions`, over
   all examples, layers and heads. Where these are not what the model runs (†), the largest
   difference of attention times values from what torch's fused function gave. Where they are

@@ -76,22 +76,33 @@ def share_cores() -> None:
 
 
 @contextlib.contextmanager
+def without_notes() -> Iterator[None]:
+    """Keep transformers' notes off the terminal, such as how each batch was padded."""
+    from transformers.utils import logging as noise
+
+    verbosity = noise.get_verbosity()
+    noise.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        noise.set_verbosity(verbosity)
+
+
+@contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep transformers' and the Hub's progress bars, notes and warnings off the terminal."""
     from transformers.utils import logging as noise
 
-    verbosity, bars = noise.get_verbosity(), noise.is_progress_bar_enabled()
+    bars = noise.is_progress_bar_enabled()
     hub = logging.getLogger("huggingface_hub")
     hub_level = hub.level
-    noise.set_verbosity(logging.ERROR)
     noise.disable_progress_bar()  # type: ignore[no-untyped-call]
     hub.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with without_notes(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        noise.set_verbosity(verbosity)
         hub.setLevel(hub_level)
         if bars:
             noise.enable_progress_bar()  # type: ignore[no-untyped-call]

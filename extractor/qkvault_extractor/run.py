@@ -22,6 +22,7 @@ from qkvault_extractor.batch import Batch
 from qkvault_extractor.batches import plan_batches
 from qkvault_extractor.driving import Done, InProcess, drive
 from qkvault_extractor.fused import FusedAttention, fuse
+from qkvault_extractor.machine import without_notes
 from qkvault_extractor.meter import Meter
 from qkvault_extractor.outbox import Outbox, copier_for
 from qkvault_extractor.pack import Packer
@@ -199,7 +200,7 @@ class Worker:
             joined=self._probe.joined,
             weigh=deriving is None,
         )
-        with torch.inference_mode(), capture as collector:
+        with torch.inference_mode(), without_notes(), capture as collector:
             run = partial(self._run_batch, buffer.unit, packer, deriving, collector, records)
             kinds = self._loaded.feed.kinds(records)
             for rows in plan_batches(lengths, self._budget, kinds, targets):
