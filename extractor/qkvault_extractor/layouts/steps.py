@@ -74,11 +74,7 @@ class Steps:
         """Keep an operation, if it is one of :data:`KEPT`."""
         if name not in KEPT:
             return
-        equation, inputs = "", args
-        if name == "einsum":
-            equation, inputs = str(args[0]), args[1:]
-            if len(inputs) == 1 and isinstance(inputs[0], (list, tuple)):
-                inputs = tuple(inputs[0])
+        equation, inputs = (str(args[0]), args[1:]) if name == "einsum" else ("", args)
         self._steps.append(Step(name, equation, inputs, output))
 
     def product(self, equation: str, place: int = 0) -> Step:
