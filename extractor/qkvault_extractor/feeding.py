@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
     from qkvault import Record
 
-FEATURE_INPUTS: Final = ("pixel_values", "input_features", "input_values")
+FEATURE_INPUTS: Final = (
+    "pixel_values",
+    "pixel_values_videos",
+    "input_features",
+    "input_values",
+)
 """Arguments of transformers' models that are features, not token ids."""
 
 SHORTEST_PROBE: Final = 8

@@ -106,6 +106,8 @@ def compare_attention(
         # Latents that attend to each other have no encoder's or decoder's name where reported.
         side = stack if sides.target and reported(eager, stack) else None
         theirs = reported(eager, side)
+        if not theirs:
+            raise Mismatch("it reports no attention that what was captured could be held against")
         if stack == "cross" and streams > 1:
             theirs = [first_stream(a, streams) for a in theirs]
         places = [i for i, name in enumerate(names) if name == stack]

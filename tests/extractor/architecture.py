@@ -67,7 +67,7 @@ def features(title: str, family: str, **flags: bool) -> Architecture:
 
     Args:
         title: as for :class:`Architecture`.
-        family: one of ``FAMILIES`` or ``REFUSED`` of :mod:`extractor.feature_models`.
+        family: one of ``FAMILIES``, ``MORE`` or ``REFUSED`` of :mod:`extractor.feature_families`.
         flags: ``refused``, ``quick``.
     """
     return Architecture(title, lambda folder: fidelity.measure_features(family, folder), **flags)

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 import qkvault
-from extractor.feature_models import FAMILIES, REFUSED, make_arrays, own_stacks
+from extractor.feature_families import FAMILIES, MORE, REFUSED
+from extractor.feature_models import make_arrays, own_stacks
 from extractor.models import write_pairs, write_texts
 from qkvault import InputError, Recipe, derive_attention
 from qkvault_extractor import (
@@ -98,10 +99,10 @@ def measure_features(family: str, folder: Path) -> Figures:
     """Make a model of images or sounds, extract some with it, and compare.
 
     Args:
-        family: one of ``FAMILIES`` or ``REFUSED`` of :mod:`extractor.feature_models`.
+        family: one of ``FAMILIES``, ``MORE`` or ``REFUSED`` of :mod:`extractor.feature_families`.
         folder: an empty one.
     """
-    made = {**FAMILIES, **REFUSED}[family]
+    made = {**FAMILIES, **MORE, **REFUSED}[family]
     model, arrays = made.make(), make_arrays(made.shape)
     try:
         options = FeatureOptions(model, folder / "vault", precision="float32")
@@ -110,7 +111,7 @@ def measure_features(family: str, folder: Path) -> Figures:
         return refused(refusal, folder / "model")
     vault = qkvault.open(folder / "vault")
     latents = len(made.target) if family == "perceiver" else 0
-    own = own_stacks(model.get_encoder() if family == "whisper" else model, arrays, latents)
+    own = own_stacks(model, arrays, latents)
     assert own.keys() == {stack.name for stack in vault.spec.stacks}
     differences = [
         float(np.abs(example.stack(stack).attention[:, :] - theirs).max())

@@ -21,10 +21,14 @@ def _foreign(folder: Path) -> Path:
 REFUSED: Final = (
     features("Swin (windows)", "swin", refused=True),
     features("Swin v2 (windows)", "swinv2", refused=True),
+    features("SAM, vision (windows)", "sam", refused=True),
     features("TimeSformer (frames apart)", "timesformer", refused=True),
     features("SigLIP 2, NaFlex (needs more than pixels)", "siglip2", refused=True),
     features("Deformable DETR", "deformable", refused=True),
     features("PVT v2 (fewer keys than queries)", "pvt", refused=True),
+    features("SegFormer (fewer keys than queries)", "segformer", refused=True),
+    features("LeViT (reports nothing)", "levit", refused=True),
+    features("SwiftFormer (no keys)", "swiftformer", refused=True),
     features("ViTMAE (masks at random)", "vitmae", refused=True),
     text(
         "BigBird, block-sparse",

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import qkvault
-from extractor.feature_models import (
+from extractor.feature_families import (
     FAMILIES,
     IMAGES,
     PYRAMID,
@@ -20,11 +20,8 @@ from extractor.feature_models import (
     SOUNDS,
     WHISPER,
     WINDOWS,
-    make_arrays,
-    make_model,
-    own_attention,
-    own_stacks,
 )
+from extractor.feature_models import make_arrays, make_model, own_attention, own_stacks
 from extractor.models import tiny_bert
 from qkvault import InputError, PlanMismatch
 from qkvault_extractor import (
@@ -74,7 +71,7 @@ def test_attention_is_the_models_own_and_tokens_have_honest_names(
     model, arrays = made.make(), make_arrays(made.shape)
     vault = store(model, tmp_path / "v", as_features(arrays), precision="float32")
     latents = len(made.target) if family == "perceiver" else 0
-    own = own_stacks(model.get_encoder() if family == "whisper" else model, arrays, latents)
+    own = own_stacks(model, arrays, latents)
     assert own.keys() == {stack.name for stack in vault.spec.stacks}
     bound = 1e-6 if family in FUSED else 0.0
     for row, example in enumerate(vault):

@@ -83,11 +83,17 @@ def letters(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.einsum("bnij,jbnd->ibnd", weights, c)
 
 
+def listed(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Operands in a list, as CvT."""
+    scores = torch.einsum("bhik,bhjk->bhij", [q, k]) * 0.5 + LEAST * LATER
+    return torch.einsum("bhij,bhjv->bhiv", [scores.softmax(-1), v])
+
+
 def fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
-@pytest.mark.parametrize("attend", [plain, in_place, flat, letters, fused])
+@pytest.mark.parametrize("attend", [plain, in_place, flat, letters, listed, fused])
 def test_spellings_of_one_attention_are_one_call(attend: Any) -> None:
     query, key, value = vectors()
     expected = torch.softmax(query @ key.transpose(-1, -2) / 2 + LEAST * LATER, -1)
@@ -100,6 +106,29 @@ def test_spellings_of_one_attention_are_one_call(attend: Any) -> None:
     assert call.mask is not None
     assert torch.equal(call.mask.expand(3, HEADS, -1, -1)[1, 1] == 0, ~LATER)
     assert "position_bias" not in call.terms
+
+
+def test_torchs_multi_head_attention_is_followed_head_by_head() -> None:
+    """As in WavLM, which is told only of the mean over heads."""
+    hidden = torch.randn(TOKENS, 3, HEADS * WIDTH)
+    own = torch.nn.MultiheadAttention(HEADS * WIDTH, HEADS).eval()
+    bias = torch.randn(3 * HEADS, TOKENS, TOKENS)
+    output, expected = own(hidden, hidden, hidden, attn_mask=bias, average_attn_weights=False)
+    given: list[Any] = []
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        given.extend(own(hidden, hidden, hidden, attn_mask=bias))
+        return q
+
+    (call,) = follow(attend)
+    assert torch.equal(call.weights, expected)
+    assert torch.equal(given[0], output)
+    assert torch.equal(given[1], expected.mean(1))
+    assert torch.equal(call.terms["position_bias"].flatten(0, 1), bias)
+    scores = call.scaling * call.query @ call.key.transpose(-1, -2) + call.terms["position_bias"]
+    assert torch.allclose(scores.softmax(-1), expected, atol=1e-6, rtol=0)
+    mixed = (call.weights @ call.value).permute(2, 0, 1, 3).flatten(2)
+    assert torch.allclose(own.out_proj(mixed), output, atol=1e-6, rtol=0)
 
 
 def test_what_is_added_is_told_apart_from_the_mask() -> None:
