@@ -32,14 +32,12 @@ class Batch:
     Attributes:
         rows: their rows in the unit's buffers, int64 [B].
         lengths: their tokens, int64 [B].
-        ids: what they are called in error messages.
         roles: of each one's tokens; needed only where head metrics are kept.
         target_lengths, target_roles: of their targets, where they have any.
     """
 
     rows: NDArray[np.int64]
     lengths: NDArray[np.int64]
-    ids: Sequence[str]
     roles: Sequence[TokenRoles] = ()
     target_lengths: NDArray[np.int64] | None = None
     target_roles: Sequence[TokenRoles] = ()
@@ -53,7 +51,6 @@ class Batch:
         return cls(
             rows,
             np.array([len(record.tokens) for record in records], np.int64),
-            [record.id for record in records],
             [token_roles(record) for record in records] if measured else (),
             np.array([len(target.tokens) for target in targets], np.int64) if targets else None,
             [token_roles(target) for target in targets] if measured else (),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qkvault import InputError
+from qkvault import InputError, NotFinite, ResourceError
 from qkvault_extractor.model import SUPPORTED, LoadedModel
 from qkvault_extractor.native import (
     UNSEEN,
@@ -26,6 +26,7 @@ from qkvault_extractor.stacks import (
     name_stacks,
     place_calls,
 )
+from qkvault_extractor.unfit import OVERFLOW
 from qkvault_extractor.ways import WAYS, Way, collect
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def capture(loaded: LoadedModel, batch: list[Record], *, spares_maps: bool = Fal
     Raises:
         InputError: none does; tells why of each that saw attention.
     """
-    eager = _run(loaded, lambda: run_eager(loaded, batch))
+    eager = _run(loaded, batch, lambda: run_eager(loaded, batch))
     reasons: list[str] = []
     for way in ("interface", "kernel", "operations") if spares_maps else WAYS:
         try:
@@ -98,10 +99,12 @@ def _capture_by(way: Way, loaded: LoadedModel, batch: list[Record], eager: objec
     sides, lengths = Sides.of(batch), [record.lengths[-1] for record in batch]
     made: list[AttentionCall] = []
     with collect(loaded.model, way, made.append, describe=True) as collector:
-        output = _run(loaded, lambda: loaded.forward(batch))
+        output = _run(loaded, batch, lambda: loaded.forward(batch))
     calls, joined = join_repeats(made)
     names = name_stacks(calls, sides)
     kept = find_kept(calls, names, sides)
+    placed = place_calls(calls, names, kept)
+    _refuse_overflow(loaded, placed, sides)
     if way == "interface":
         difference = compare_attention(calls, names, kept, eager, sides, collector.streams)
         compare_output(output, eager, lengths, "its output changes when it is captured")
@@ -115,16 +118,39 @@ def _capture_by(way: Way, loaded: LoadedModel, batch: list[Record], eager: objec
             difference = compare_kernel(made)
         else:
             difference = compare_attention(calls, names, kept, eager, sides, collector.streams)
-    placed = place_calls(calls, names, kept)
     left_out = tuple((calls[i].index, calls[i].name) for i, keep in enumerate(kept) if not keep)
     return Captured(way, placed, left_out, tuple(joined), output, difference)
 
 
-def _run(loaded: LoadedModel, forward: Callable[[], Any]) -> Any:
+def _refuse_overflow(loaded: LoadedModel, placed: list[Placed], sides: Sides) -> None:
+    """Refuse attention that is not finite, of which no comparison could tell anything.
+
+    Raises:
+        NotFinite: naming the layer.
+    """
+    for place in placed:
+        for weights, (queries, keys) in zip(
+            place.call.weights, sides.along(place.site.stack), strict=True
+        ):
+            if not bool(weights[:, :queries, :keys].isfinite().all()):
+                reason = f"the attention of layer {place.site.layer} is not finite"
+                raise NotFinite(
+                    f"model {loaded.name}: {reason} on the longest text; {OVERFLOW}", reason
+                )
+
+
+def _run(loaded: LoadedModel, batch: list[Record], forward: Callable[[], Any]) -> Any:
+    import torch
+
     try:
         return forward()
     except (InputError, Mismatch):
         raise
+    except torch.OutOfMemoryError:
+        raise ResourceError(
+            f"{loaded.device} has not the memory to try model {loaded.name} on"
+            f" {len(batch[0].tokens)} tokens; use another device"
+        ) from None
     except Exception as error:  # the model's own code; whatever it raises names the reason
         reason = str(error).strip().splitlines()
         kind = loaded.model.config.model_type

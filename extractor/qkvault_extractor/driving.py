@@ -6,10 +6,13 @@ often, so that a unit that is lost with its worker is simply run again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qkvault_extractor.unfit import Flaw
 
 
 @dataclass(frozen=True)
@@ -20,11 +23,13 @@ class Done:
         unit: its number.
         bytes: written; 0 if another process has the unit.
         taken: whether another process has it, or has just finished it.
+        flaws: of examples that kept it from being written, by their number in the vault.
     """
 
     unit: int
     bytes: int = 0
     taken: bool = False
+    flaws: Mapping[int, Flaw] = field(default_factory=dict)
 
 
 def drive(

@@ -18,16 +18,28 @@ from qkvault_extractor.identity import identify_model, tokenizer_hash
 from qkvault_extractor.inputs import load_inputs
 from qkvault_extractor.job import check_out, plan_job, run_job
 from qkvault_extractor.limits import model_limit_of
+from qkvault_extractor.rows import Reject
 from qkvault_extractor.spool import RecordSpool
 from qkvault_extractor.stopwatch import Stopwatch
 from qkvault_extractor.targets import learnt_target
-from qkvault_extractor.tokens import encode_rows, number_words
+from qkvault_extractor.tokens import (
+    encode_rows,
+    find_spelled_specials,
+    note_spelled_specials,
+    number_words,
+)
 
 if TYPE_CHECKING:
     from qkvault import Json, Record
     from qkvault_extractor.model import LoadedModel
-    from qkvault_extractor.options import ExtractOptions, ExtractReport, PlanReport, Progress
-    from qkvault_extractor.rows import Inputs, Reject
+    from qkvault_extractor.options import (
+        ExtractOptions,
+        ExtractReport,
+        OnBad,
+        PlanReport,
+        Progress,
+    )
+    from qkvault_extractor.rows import Inputs, Row
 
 
 def extract(
@@ -106,6 +118,7 @@ class _TextSource:
 
         self._options = options
         self._inputs = inputs
+        self._spelled: list[tuple[Row, str]] = []
         self._watch = watch
         self._config = load_config(options.model)
         self._tokenizer = load_tokenizer(options.model)
@@ -116,6 +129,16 @@ class _TextSource:
                 f"--generate goes on with one text, but the data has pairs "
                 f"({', '.join(inputs.text_columns)}); name one with --text-columns"
             )
+
+    @property
+    def on_bad(self) -> OnBad:
+        """As the options say."""
+        return self._options.on_bad
+
+    def refuse(self, record_id: str, reason: str) -> Reject:
+        """A row of the data that cannot be used."""
+        row = next(row for row in self._inputs.rows if row.id == record_id)
+        return Reject(row.number, row.source, row.id, reason)
 
     def _check_target(self) -> None:
         options, kind = self._options, self._config.model_type
@@ -158,6 +181,8 @@ class _TextSource:
                 rows, self._tokenizer, opens=bool(options.generate), on_bad=options.on_bad
             )
             refused = [*refused, *unwritten]
+        else:
+            self._spelled = find_spelled_specials(rows, self._tokenizer)
         records: Sequence[Record]
         records, rejects = encode_rows(
             rows,
@@ -261,7 +286,12 @@ class _TextSource:
             "dropped_columns": list(inputs.dropped),
             "chat_template": self._options.chat_template,
             "generate": self._options.generate,
+            "spelled_specials": len(self._spelled),
         }
+
+    def notes(self) -> list[str]:
+        """That special tokens are spelled in texts, where they are."""
+        return [note] if (note := note_spelled_specials(self._spelled)) else []
 
 
 def _words_of(record: Record) -> list[str]:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from qkvault_extractor.features import FeatureFeed, Features, FeatureSet
 from qkvault_extractor.identity import loaded_weights_hash
 from qkvault_extractor.job import check_out, run_job
+from qkvault_extractor.rows import Reject
 from qkvault_extractor.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from qkvault import Json, Record
     from qkvault_extractor.model import LoadedModel
-    from qkvault_extractor.options import ExtractReport, FeatureOptions, Progress
-    from qkvault_extractor.rows import Reject
+    from qkvault_extractor.options import ExtractReport, FeatureOptions, OnBad, Progress
 
 
 def extract_features(
@@ -59,6 +59,16 @@ class _FeatureSource:
         self._model = load_feature_model(options.model, options.device)
         self._input = input_name(self._model)
 
+    @property
+    def on_bad(self) -> OnBad:
+        """Features that cannot be used are the caller's to leave out."""
+        return "stop"
+
+    def refuse(self, record_id: str, reason: str) -> Reject:
+        """An example that cannot be used."""
+        place = next(n for n, row in enumerate(self._features.rows) if row.id == record_id)
+        return Reject(place, f"features {place}", record_id, reason)
+
     def identify(self) -> dict[str, Json]:
         """Hashes of features and weights, and how they meet."""
         return {
@@ -89,3 +99,7 @@ class _FeatureSource:
             "shapes": len(shapes),
             "largest_shape": list(max(shapes)),
         }
+
+    def notes(self) -> list[str]:
+        """Nothing."""
+        return []

@@ -8,18 +8,22 @@ here.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import qkvault
-from qkvault import AttentionSource, InputError, Json, VaultSpec, VaultState
+from qkvault import AttentionSource, InputError, Json, NotFinite, VaultSpec, VaultState
 from qkvault_extractor.batches import default_budget
-from qkvault_extractor.options import ExtractReport, PlanReport, Progress, RunOptions
+from qkvault_extractor.jobs import Job
+from qkvault_extractor.options import ExtractReport, OnBad, PlanReport, Progress, RunOptions
 from qkvault_extractor.ready import probe_for, refuse_other_attention
-from qkvault_extractor.running import run_vault
+from qkvault_extractor.running import Crew, Elsewhere, Here, run_crew
+from qkvault_extractor.spool import RecordSpool, longest
 from qkvault_extractor.stopwatch import Stopwatch
+from qkvault_extractor.unfit import OVERFLOW, Flaw, Unfit
 from qkvault_extractor.ways import DERIVING, WAYS
 
 if TYPE_CHECKING:
@@ -29,8 +33,19 @@ if TYPE_CHECKING:
     from qkvault_extractor.rows import Reject
 
 
+TRIED: Final = 8
+"""Longest texts that a model may give nothing finite for, before it is taken to be broken."""
+
+
 class Source(Protocol):
     """What is extracted: a data set, read and checked, and the model that is to run over it."""
+
+    @property
+    def on_bad(self) -> OnBad:
+        """Whether a row that the model cannot be run on stops the run, or is left out."""
+
+    def refuse(self, record_id: str, reason: str) -> Reject:
+        """The row of a record as one that cannot be used."""
 
     def identify(self) -> dict[str, Json]:
         """What must be equal for a run to go on with a vault, the options of the run apart."""
@@ -39,10 +54,13 @@ class Source(Protocol):
         """Make the records, in the data's order, and list what had to be left out."""
 
     def load(self) -> LoadedModel:
-        """Load the model's weights; called at most once."""
+        """Load the model's weights."""
 
     def tell(self) -> dict[str, Json]:
         """What is good to know of the data and the model, for the vault's provenance."""
+
+    def notes(self) -> list[str]:
+        """What the user should know of the data that was made into records, a line each."""
 
 
 def run_job(
@@ -86,8 +104,9 @@ def plan_job(source: Source, out: Place, options: RunOptions) -> PlanReport:
         As :func:`qkvault_extractor.plan`.
     """
     state = _Job(source, out, options, Stopwatch()).plan_or_go_on()
-    found = qkvault.status(out)
-    return PlanReport(state not in ("absent", "empty"), found.examples, found.units, found.done)
+    found, was_there = qkvault.status(out), state not in ("absent", "empty")
+    notes = tuple(source.notes())
+    return PlanReport(was_there, found.examples, found.units, found.done, notes)
 
 
 def check_out(out: Place) -> VaultState:
@@ -140,11 +159,39 @@ class _Job:
 
     def _plan(self) -> None:
         """Make records, load and check the model, then freeze the plan: the first thing written."""
-        options = self._options
         with self._watch.stage("tokenize"):
             records, rejects = self._source.make_records()
-        loaded, probe = self._load(records)
-        spec = VaultSpec(
+        loaded, probe = self._load_fitting(records, rejects)
+        spec = self._make_spec(loaded, probe)
+        with self._watch.stage("plan"):
+            self._writer = qkvault.create(
+                self._out, spec, records, rejects=[reject.to_json() for reject in rejects]
+            )
+
+    def _load_fitting(
+        self, records: Sequence[Record], rejects: list[Reject]
+    ) -> tuple[LoadedModel, Probe]:
+        """Load the model and try it on the longest record that it gives finite numbers for; longer
+        ones are moved to the rejects, if that is wanted."""
+        if not isinstance(records, RecordSpool):
+            return self._load(records)
+        tried = 0
+        while True:
+            places = records.longest()
+            try:
+                return self._load([records[place] for place in places])
+            except NotFinite as found:
+                tried += 1
+                reject = self._refuse(records[places[0]].id, Flaw(found.reason, OVERFLOW))
+                if tried == TRIED or len(records) == 1:
+                    raise
+            records.remove(places[0])
+            rejects.append(reject)
+            rejects.sort(key=lambda reject: reject.number)
+
+    def _make_spec(self, loaded: LoadedModel, probe: Probe) -> VaultSpec:
+        options = self._options
+        return VaultSpec(
             stacks=probe.stacks,
             arrays=options.arrays,
             precision=options.precision,
@@ -158,10 +205,6 @@ class _Job:
             metrics=qkvault.METRICS if self._sees_attention() else (),
             target=probe.target,
         )
-        with self._watch.stage("plan"):
-            self._writer = qkvault.create(
-                self._out, spec, records, rejects=[reject.to_json() for reject in rejects]
-            )
 
     def _sees_attention(self) -> bool:
         return "attention" in self._options.arrays or self._attention == "derived"
@@ -172,31 +215,65 @@ class _Job:
         window: int,
         progress: Callable[[Progress], None] | None,
     ) -> int:
-        """Run what is pending and finish the vault; returns the bytes written."""
-        options, writer = self._options, self._writer
-        assert writer is not None, "plan_or_go_on() comes first"
-        ready = None
-        if executor is None:
-            if self._loaded is None or self._probe is None:
-                self._loaded, self._probe = self._load(writer.records(writer.units[-1]))
-                refuse_other_attention(writer.path, writer.spec, self._loaded, self._probe)
-            ready = self._loaded, self._probe
-        self._loaded = self._probe = None  # where workers load it, this process needs it no more
-        writer.close()
+        """Run what is pending and finish the vault; returns the bytes written.
+
+        Rows that the model cannot be run on are left out at the end, if that is wanted, and what
+        the new plan has besides is run.
+        """
+        assert self._writer is not None, "plan_or_go_on() comes first"
+        written = 0
+        while True:
+            with self._writer as writer:
+                crew = self._make_crew(writer, executor, window)
+                try:
+                    return written + run_crew(writer, writer.units, crew, 0, progress).bytes
+                except Unfit as unfit:
+                    written += unfit.written
+                    flaws = unfit.flaws
+                self._writer = self._leave_out(writer, flaws)
+
+    def _make_crew(self, writer: VaultWriter, executor: Executor | None, window: int) -> Crew:
+        options, stops = self._options, self._source.on_bad == "stop"
         location = self._source.tell().get("location")
-        done = run_vault(
-            writer.path,
-            executor,
-            window=window,
-            model=None if location is None else str(location),
-            device=options.device,
-            batch_tokens=options.batch_tokens,
-            patience_s=0,
-            progress=progress,
-            ready=ready,
-            watch=self._watch,
-        )
-        return done.bytes
+        model = None if location is None else str(location)
+        if executor is not None:
+            self._loaded = self._probe = None  # workers load it; this process needs it no more
+            job = Job.of(writer, model, options.device, options.batch_tokens)
+            return Elsewhere(writer, job, executor, window, stops)
+        if self._loaded is None or self._probe is None:
+            tried = [writer.record(number) for number in longest(writer.lengths)]
+            self._loaded, self._probe = self._load(tried)
+            refuse_other_attention(writer.path, writer.spec, self._loaded, self._probe)
+        ready = self._loaded, self._probe
+        batch_tokens = options.batch_tokens
+        return Here(writer, model, options.device, batch_tokens, ready, self._watch, stops)
+
+    def _refuse(self, record_id: str, flaw: Flaw) -> Reject:
+        """The row of a record that has a flaw.
+
+        Raises:
+            InputError, ResourceError: it is not to be left out.
+        """
+        reject = self._source.refuse(record_id, flaw.reason)
+        if self._source.on_bad == "stop":
+            raise flaw.error(reject.source)
+        return reject
+
+    def _leave_out(self, writer: VaultWriter, flaws: Mapping[int, Flaw]) -> VaultWriter:
+        """Plan the vault anew without the examples that have a flaw, if that is wanted."""
+        rejects = {
+            number: self._refuse(writer.record(number).id, flaw)
+            for number, flaw in sorted(flaws.items())
+        }
+        kept = [n for n in range(writer.examples) if n not in rejects]
+        spec, lengths = writer.spec, writer.lengths
+        if kept and rejects.keys() & set(longest(lengths)):
+            # What a plan tells of the model was learnt from the longest, which is another now.
+            tried = [writer.record(kept[place]) for place in longest(lengths[kept])]
+            learnt = self._make_spec(*self._load(tried))
+            spec = replace(learnt, thumbnails=spec.thumbnails)  # as its format has them
+        noted = {number: reject.to_json() for number, reject in rejects.items()}
+        return qkvault.leave_out(writer.path, noted, spec)
 
     def report(self, already_complete: bool, written: int) -> ExtractReport:
         """Sum up a finished vault."""
@@ -205,7 +282,13 @@ class _Job:
             assert isinstance(rejected, int)
             profile = self._watch.profile()
             return ExtractReport(
-                already_complete, len(vault), rejected, written, profile.wall, profile
+                already_complete,
+                len(vault),
+                rejected,
+                written,
+                profile.wall,
+                profile,
+                tuple(self._source.notes()),
             )
 
     def _load(self, records: Sequence[Record]) -> tuple[LoadedModel, Probe]:
@@ -213,12 +296,12 @@ class _Job:
             return self._load_and_probe(records)
 
     def _load_and_probe(self, records: Sequence[Record]) -> tuple[LoadedModel, Probe]:
-        loaded = self._source.load()
+        if self._loaded is None:
+            self._loaded = self._source.load()
         options = self._options
         kept = (self._attention, options.precision, options.vectors)
-        found = probe_for(loaded, records, *kept)
-        self._loaded, self._probe = loaded, found
-        return loaded, found
+        self._probe = probe_for(self._loaded, records, *kept)
+        return self._loaded, self._probe
 
     def _tell_run(self, loaded: LoadedModel, probe: Probe) -> dict[str, Json]:
         import torch

@@ -230,12 +230,14 @@ class PlanReport:
         examples: examples of the vault.
         units: pieces of work that they are divided into.
         done: those of them that are finished.
+        notes: what the user should know of the data, a line each, if it was planned now.
     """
 
     already_planned: bool
     examples: int
     units: int
     done: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -249,6 +251,7 @@ class ExtractReport:
         bytes: bytes written by this run.
         seconds: wall time of this run.
         profile: where that went, in this process.
+        notes: what the user should know of the data, a line each, if it was planned by this run.
     """
 
     already_complete: bool
@@ -257,3 +260,4 @@ class ExtractReport:
     bytes: int
     seconds: float
     profile: Profile
+    notes: tuple[str, ...] = ()

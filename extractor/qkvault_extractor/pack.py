@@ -30,9 +30,9 @@ from qkvault_extractor.summaries import LayerSummary, Run
 from qkvault_extractor.thumbnails import is_poolable, pool
 from qkvault_extractor.values import (
     ROW_SUM_TOLERANCE,
-    check_logits,
-    check_norms,
-    check_sums,
+    find_large_vectors,
+    find_wrong_logits,
+    find_wrong_sums,
 )
 from qkvault_extractor.vectors import stored_vectors
 
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from qkvault import Mask
     from qkvault_extractor.capture import AttentionCall
     from qkvault_extractor.probe import Probe
+    from qkvault_extractor.unfit import Flaw
+    from qkvault_extractor.values import Found
 
 METRIC_NUMBERS: Final = 1 << 24
 """Numbers taken of attention rows that wait to be averaged to metrics, at most."""
@@ -62,6 +64,10 @@ class Packer:
         buffers: the unit's arrays by name, as a vault's writer hands them out; written in place.
             Queries, keys and values are kept as the type of theirs says.
         outbox: delivers to them; at once where None.
+
+    Attributes:
+        flaws: of examples whose values cannot be kept, by their row; the first one that was met.
+            What their rows hold is of no use.
     """
 
     def __init__(
@@ -72,6 +78,7 @@ class Packer:
         buffers: Mapping[str, NDArray[Any]],
         outbox: Outbox | None = None,
     ) -> None:
+        self.flaws: dict[int, Flaw] = {}
         self._outbox = outbox or Outbox()
         self._sites = probe.sites
         depth = {stack.name: {n: i for i, n in enumerate(stack.layers)} for stack in probe.stacks}
@@ -88,7 +95,7 @@ class Packer:
         self._vectors = [name for name in ("query", "key", "value") if name in arrays]
         self._scratch = torch.empty(0)
         self._tolerance = 0.0
-        self._reset(Batch(np.empty(0, np.int64), np.empty(0, np.int64), ()))
+        self._reset(Batch(np.empty(0, np.int64), np.empty(0, np.int64)))
 
     def start(self, batch: Batch) -> None:
         """Begin a batch."""
@@ -127,7 +134,7 @@ class Packer:
         if axes not in self._runs:
             self._runs[axes] = self._batch.runs(self._heads, axes)
         runs = self._runs[axes]
-        with np.errstate(invalid="ignore"):  # NaN is told of by finish(), with the layer's number
+        with np.errstate(invalid="ignore"):  # NaN is noted by finish(), with the layer
             if call.attention is not None:
                 self._pack_maps(site.stack, depth, call.attention, runs)
             for name in self._vectors:
@@ -155,14 +162,13 @@ class Packer:
         self._summary.add(first, start, weights)
 
     def finish(self, logits: Tensor | None) -> None:
-        """End a batch: store logits, check that all calls were made and all values are sound.
+        """End a batch: store logits, check that all calls were made, look whether values are sound.
 
         Args:
             logits: ``(example, output)``, or None where the model has no classification head.
 
         Raises:
-            InputError: calls are missing, a value is not finite or too large, or attention does not
-                sum to one; names example and layer.
+            InputError: calls are missing.
         """
         if self._taken != len(self._sites):
             raise InputError(
@@ -175,7 +181,7 @@ class Packer:
             batch, buffer = self._batch, self._buffers["logits"]
 
             def keep(values: NDArray[Any]) -> None:
-                check_logits(values, batch)
+                self._note(batch, find_wrong_logits(values))
                 buffer[batch.rows] = values
 
             self._outbox.send(logits.float(), keep)
@@ -186,16 +192,21 @@ class Packer:
         if self._row_errors:
             self._outbox.send(
                 torch.stack(self._row_errors),
-                lambda errors: check_sums(errors, tolerance, batch, sites),
+                lambda errors: self._note(batch, find_wrong_sums(errors, tolerance, sites)),
                 owned=True,
             )
         if self._norms:
             places = list(zip(sites, self._depths, self._axes, strict=True))
-            self._outbox.send(
-                torch.stack(self._norms),
-                lambda norms: check_norms(norms, self._vectors, batch, places, self._buffers),
-                owned=True,
-            )
+
+            def look(norms: NDArray[Any]) -> None:
+                found = find_large_vectors(norms, self._vectors, batch, places, self._buffers)
+                self._note(batch, found)
+
+            self._outbox.send(torch.stack(self._norms), look, owned=True)
+
+    def _note(self, batch: Batch, found: Found) -> None:
+        for place, flaw in found:
+            self.flaws.setdefault(int(batch.rows[place]), flaw)
 
     def _pack_maps(self, stack: str, depth: int, attention: Tensor, runs: list[Run]) -> None:
         """Check a layer's maps and store them, and their thumbnails, where they are kept."""

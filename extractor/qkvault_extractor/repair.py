@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import qkvault
 from qkvault import Damage, ResourceError
 from qkvault_extractor.ready import batch_budget, ready_for
+from qkvault_extractor.unfit import naming_examples
 
 if TYPE_CHECKING:
     from qkvault import Diagnosis
@@ -137,7 +138,8 @@ def _redo(
         if ready is not None:
             loaded, found = ready
             budget = batch_budget(writer.spec.provenance, loaded.device.type)
-            written = run_units(writer, loaded, found, budget, progress)
+            with naming_examples(writer):
+                written = run_units(writer, loaded, found, budget, progress)
         if left := len(writer.pending()):
             raise ResourceError(
                 f"{writer.path}: units still being written by another process: {left}; "

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from qkvault import ResourceError, UnitTaken
+from qkvault import UnitTaken
 from qkvault_extractor.batch import Batch
 from qkvault_extractor.batches import plan_batches
 from qkvault_extractor.driving import Done, InProcess, drive
@@ -29,6 +29,7 @@ from qkvault_extractor.pack import Packer
 from qkvault_extractor.signals import terminable
 from qkvault_extractor.stopwatch import Stopwatch
 from qkvault_extractor.tiles import TiledAttention
+from qkvault_extractor.unfit import Findings, Flaw
 from qkvault_extractor.watched import WatchedAttention
 from qkvault_extractor.ways import collect
 
@@ -53,6 +54,8 @@ def run_units(
     progress: Callable[[Progress], None] | None = None,
     units: Sequence[Unit] | None = None,
     watch: Stopwatch | None = None,
+    *,
+    stops: bool = True,
 ) -> int:
     """Run pending units of a vault in this thread.
 
@@ -67,25 +70,32 @@ def run_units(
         progress: told now and then how far the run is.
         units: look only at these; at all where None.
         watch: counts where the time goes.
+        stops: at the first unit that holds an example with a flaw; else such units are passed over
+            and told of at the end.
 
     Returns:
         Bytes written.
 
     Raises:
-        InputError: the model gives values that cannot be kept; names example and layer.
+        Unfit: the model gives values that cannot be kept, or the device has not the memory for an
+            example alone.
         ResourceError: memory or disk ran out.
     """
     units = writer.units if units is None else units
     pending = writer.pending(units)
     meter = Meter(writer.spec, units, pending, progress)
 
+    findings = Findings(stops)
+
     def wrote(done: Done) -> None:
         meter.bytes += done.bytes
+        findings.add(done.flaws, meter.bytes)
 
     watch = watch or Stopwatch()
     worker = Worker(writer, loaded, probe, budget, meter.ran, watch)
     with terminable(), worker, watch.stage("wait"):  # what start() does counts for its own stages
         drive(worker.start, [u.id for u in pending], InProcess(), UNITS_AHEAD + 2, wrote)
+    findings.tell(meter.bytes)
     return meter.bytes
 
 
@@ -135,14 +145,13 @@ class Worker:
         self._pool.shutdown(wait=True)
 
     def start(self, number: int) -> Future[Done]:
-        """Fill a unit, and have it committed.
+        """Fill a unit, and have it committed if all its examples can be kept.
 
         Returns:
             What will come of it; it cannot be cancelled.
 
         Raises:
-            InputError: the model gives values that cannot be kept; names example and layer.
-            ResourceError: the device ran out of memory.
+            InputError: the model does other things on these examples than when it was probed.
         """
         future: Future[Done] = Future()
         future.set_running_or_notify_cancel()
@@ -154,12 +163,17 @@ class Worker:
                 future.set_result(Done(number, taken=True))
                 return future
             try:
-                self._fill(buffer)
-                self._pool.submit(self._commit, buffer, future)
+                flaws = self._fill(buffer)
+                if not flaws:
+                    self._pool.submit(self._commit, buffer, future)
             except BaseException:
                 self._outbox.drop()
                 buffer.claim.release()
                 raise
+        if flaws:
+            buffer.claim.release()
+            self._writer.recycle(buffer)
+            future.set_result(Done(number, flaws=flaws))
         return future
 
     def _commit(self, buffer: UnitBuffer, future: Future[Done]) -> None:
@@ -175,10 +189,12 @@ class Worker:
             self._writer.recycle(buffer)
         future.set_result(done)
 
-    def _fill(self, buffer: UnitBuffer) -> None:
+    def _fill(self, buffer: UnitBuffer) -> dict[int, Flaw]:
+        """Fill a unit; returns what is wrong with its examples, by their number."""
         import torch
 
         spec, watch = self._writer.spec, self._watch
+        halved = watch.halved
         with watch.stage("pack"):
             records = self._writer.records(buffer.unit)
         packer = Packer(self._probe, spec.arrays, spec.precision, buffer.arrays, self._outbox)
@@ -204,38 +220,41 @@ class Worker:
             run = partial(self._run_batch, buffer.unit, packer, deriving, collector, records)
             kinds = self._loaded.feed.kinds(records)
             for rows in plan_batches(lengths, self._budget, kinds, targets):
-                self._run_fitting(rows, lengths + targets, run)
+                self._run_fitting(rows, lengths + targets, run, packer.flaws)
                 self._ran(lengths[rows])
         self._outbox.flush()
+        if self._watch.halved > halved:
+            buffer.notes["batches_below"] = self._too_large
+        return {int(buffer.unit.examples[row]): flaw for row, flaw in packer.flaws.items()}
 
     def _run_fitting(
         self,
         rows: NDArray[np.int64],
         sizes: NDArray[np.int32],
         run: Callable[[NDArray[np.int64]], bool],
+        flaws: dict[int, Flaw],
     ) -> None:
         """Run a batch; where it is too large for the device's memory, its halves in turn.
 
         Batches follow from the plan alone, so that a unit gives the same bytes again, unless memory
-        runs out: then those that are as large or larger are halved without another try.
-
-        Raises:
-            ResourceError: one example alone is too large.
+        runs out: then those that are as large or larger are halved without another try. One example
+        alone that is too large gets a flaw.
         """
         tokens = len(rows) * int(sizes[rows].max())
         if len(rows) == 1 or tokens < self._too_large:
             if run(rows):
                 return
             if len(rows) == 1:
-                raise ResourceError(
-                    f"{self._loaded.device} has not the memory for one example of {tokens} tokens; "
-                    "use --attention derive, another device, or leave out longer ones by "
-                    "--max-length"
+                flaws[int(rows[0])] = Flaw(
+                    f"{self._loaded.device} has not the memory for one example of {tokens} tokens",
+                    "use --attention derive or another device",
+                    lacks_memory=True,
                 )
+                return
             self._too_large = min(self._too_large, tokens)
         self._watch.halved += 1
         for half in np.array_split(rows, 2):
-            self._run_fitting(half, sizes, run)
+            self._run_fitting(half, sizes, run, flaws)
 
     def _run_batch(
         self,

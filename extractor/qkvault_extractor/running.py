@@ -15,6 +15,7 @@ from qkvault_extractor.driving import Done, drive
 from qkvault_extractor.jobs import Job, run_unit
 from qkvault_extractor.meter import Meter
 from qkvault_extractor.ready import batch_budget, ready_for
+from qkvault_extractor.unfit import Findings, naming_examples
 
 if TYPE_CHECKING:
     from qkvault import Place, Unit, VaultWriter
@@ -117,24 +118,42 @@ def run_vault(
 
     Raises:
         VaultError: not a vault, or damaged.
-        InputError: there is no model where the vault says, or it gives what cannot be kept.
+        InputError: there is no model where the vault says, or it gives what cannot be kept; names
+            the example.
         PlanMismatch: it is another model.
         ResourceError: memory, disk, device or workers ran out, or others hold units still; run
             again to go on.
     """
-    start = time.perf_counter()
     with qkvault.resume(path) as writer:
         units = (part or Part()).of(writer.units)
+        crew: Crew
         if executor is None:
-            crew: _Crew = _Here(writer, model, device, batch_tokens, ready, watch)
+            crew = Here(writer, model, device, batch_tokens, ready, watch)
         else:
             job = Job.of(writer, model, device, batch_tokens)
-            crew = _Elsewhere(writer, partial(run_unit, job), executor, window)
-        before = writer.pending(units)
-        written = _run_patiently(writer, units, crew, patience_s, progress)
-        pending = len(writer.pending())
-        if not pending:
-            writer.finish()
+            crew = Elsewhere(writer, job, executor, window)
+        with naming_examples(writer):
+            return run_crew(writer, units, crew, patience_s, progress)
+
+
+def run_crew(
+    writer: VaultWriter,
+    units: Sequence[Unit],
+    crew: Crew,
+    patience_s: float,
+    progress: Callable[[Progress], None] | None,
+) -> RunReport:
+    """Have units run, and finish the vault once nothing is pending; errors as :func:`run_vault`.
+
+    Raises:
+        Unfit: there are examples that the model cannot be run on, or whose values cannot be kept.
+    """
+    start = time.perf_counter()
+    before = writer.pending(units)
+    written = _run_patiently(writer, units, crew, patience_s, progress)
+    pending = len(writer.pending())
+    if not pending:
+        writer.finish()
     return RunReport(
         complete=not pending,
         pending=pending,
@@ -148,7 +167,7 @@ def run_vault(
 def _run_patiently(
     writer: VaultWriter,
     units: Sequence[Unit],
-    crew: _Crew,
+    crew: Crew,
     patience_s: float,
     progress: Callable[[Progress], None] | None,
 ) -> int:
@@ -169,7 +188,7 @@ def _run_patiently(
     return written
 
 
-class _Crew:
+class Crew:
     """Who runs the units."""
 
     def run(
@@ -182,8 +201,8 @@ class _Crew:
         raise NotImplementedError
 
 
-class _Here(_Crew):
-    """This thread."""
+class Here(Crew):
+    """This thread; arguments as of :func:`run_vault`, ``stops`` as of :func:`run_units`."""
 
     def __init__(
         self,
@@ -193,7 +212,9 @@ class _Here(_Crew):
         batch_tokens: int | None,
         ready: tuple[LoadedModel, Probe] | None,
         watch: Stopwatch | None,
+        stops: bool = True,
     ) -> None:
+        self._stops = stops
         self._writer = writer
         self._model = model
         self._device = device
@@ -215,21 +236,25 @@ class _Here(_Crew):
             self._ready = ready_for(writer.path, writer.spec, records, self._model, self._device)
         loaded, learnt = self._ready
         budget = batch_budget(writer.spec.provenance, loaded.device.type, self._batch_tokens)
-        return run_units(writer, loaded, learnt, budget, progress, units, self._watch)
+        return run_units(
+            writer, loaded, learnt, budget, progress, units, self._watch, stops=self._stops
+        )
 
 
-class _Elsewhere(_Crew):
-    """The workers of an executor."""
+class Elsewhere(Crew):
+    """The workers of an executor; ``stops`` is as of :func:`run_units`."""
 
     def __init__(
         self,
         writer: VaultWriter,
-        call: Callable[[int], Done],
+        job: Job,
         executor: Executor,
         window: int,
+        stops: bool = True,
     ) -> None:
+        self._stops = stops
         self._writer = writer
-        self._call = call
+        self._call: Callable[[int], Done] = partial(run_unit, job)
         self._executor = executor
         self._window = max(1, window)
 
@@ -243,12 +268,15 @@ class _Elsewhere(_Crew):
 
         meter = Meter(self._writer.spec, units, pending, progress)
         by_id = {unit.id: unit for unit in pending}
+        findings = Findings(self._stops)
 
         def received(done: Done) -> None:
             if not done.taken:
                 meter.bytes += done.bytes
                 meter.ran(by_id[done.unit].lengths)
+            findings.add(done.flaws, meter.bytes)
 
         with terminable():
             drive(self._call, list(by_id), self._executor, self._window, received)
+        findings.tell(meter.bytes)
         return meter.bytes

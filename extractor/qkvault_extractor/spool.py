@@ -6,9 +6,14 @@ import json
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from typing import Any, Final, overload
+from typing import TYPE_CHECKING, Any, Final, overload
+
+import numpy as np
 
 from qkvault import Record, Target
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 _LEVEL: Final = 1
 
@@ -21,11 +26,23 @@ class RecordSpool(Sequence[Record]):
     """
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
-        self._packed = [_pack(record) for record in records]
+        self._packed: list[bytes] = []
+        self._lengths: list[tuple[int, ...]] = []
+        for record in records:
+            self.append(record)
 
     def append(self, record: Record) -> None:
         """Add a record at the end."""
         self._packed.append(_pack(record))
+        self._lengths.append(record.lengths)
+
+    def longest(self) -> list[int]:
+        """Places of the longest record and, if it is another, of that with the longest target."""
+        return longest(self._lengths)
+
+    def remove(self, place: int) -> None:
+        """Take a record out; those behind it move up."""
+        del self._packed[place], self._lengths[place]
 
     def __len__(self) -> int:
         return len(self._packed)
@@ -38,6 +55,12 @@ class RecordSpool(Sequence[Record]):
         if isinstance(place, slice):
             return [_unpack(packed) for packed in self._packed[place]]
         return _unpack(self._packed[place])
+
+
+def longest(lengths: ArrayLike) -> list[int]:
+    """Places of the first longest along each side, each once; ``lengths`` is (example, side)."""
+    found: list[int] = np.asarray(lengths).argmax(axis=0).tolist()
+    return list(dict.fromkeys(found))
 
 
 def _pack(record: Record) -> bytes:

@@ -109,14 +109,31 @@ def walk_records(
                     raise InputError(f"{row.source}: {made}, or leave out with --on-bad skip")
                 yield Reject(row.number, row.source, row.id, made)
             else:
-                _check_ids(made, vocab_size)
+                _check_ids(row, made, vocab_size)
                 yield made
 
 
-def count_spelled_specials(rows: Iterable[Row], tokenizer: Any) -> int:
-    """Count rows in whose texts a special token is spelled out; they are tokenized as text."""
+def find_spelled_specials(rows: Iterable[Row], tokenizer: Any) -> list[tuple[Row, str]]:
+    """Find rows in whose texts a special token is spelled out, and which; it is text there."""
     spelled = tuple(s for s in tokenizer.all_special_tokens if s)
-    return sum(any(s in text for text in row.texts for s in spelled) for row in rows)
+    firsts = ((row, _first_in(row.texts, spelled)) for row in rows)
+    return [(row, token) for row, token in firsts if token]
+
+
+def _first_in(texts: Sequence[str], spelled: Sequence[str]) -> str:
+    return next((s for s in spelled if any(s in text for text in texts)), "")
+
+
+def note_spelled_specials(found: Sequence[tuple[Row, str]]) -> str:
+    """A line about what :func:`find_spelled_specials` found; "" if that was nothing."""
+    if not found:
+        return ""
+    row, token = found[0]
+    rows = "1 row spells" if len(found) == 1 else f"{len(found)} rows spell"
+    return (
+        f"{rows} special tokens such as {token} ({row.source}): it is text there, cut up like any"
+        " other, and marks nothing"
+    )
 
 
 class _Maker:
@@ -226,10 +243,11 @@ def _check_room(encoder: Encoder, limit: int | None, texts: int) -> None:
         )
 
 
-def _check_ids(record: Record, vocab_size: int | None) -> None:
+def _check_ids(row: Row, record: Record, vocab_size: int | None) -> None:
     if vocab_size is not None and max(record.token_ids) >= vocab_size:
         token = record.token_ids.index(max(record.token_ids))
         raise InputError(
-            f"token {record.tokens[token]!r} has the id {record.token_ids[token]}, but the model's"
-            f" vocabulary ends at {vocab_size - 1}: the tokenizer belongs to another model"
+            f"{row.source}: token {record.tokens[token]!r} has the id {record.token_ids[token]},"
+            f" but the model's vocabulary ends at {vocab_size - 1}: the tokenizer belongs to"
+            " another model"
         )

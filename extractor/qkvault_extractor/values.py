@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 
-from qkvault import InputError, decode_vectors
+from qkvault import decode_vectors
+from qkvault_extractor.unfit import OVERFLOW, Flaw
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,40 +24,32 @@ LARGEST_HALF: Final = 65504.0
 """Largest float16."""
 
 
-def check_sums(
-    errors: NDArray[np.float32], tolerance: float, batch: Batch, sites: Sequence[Site]
-) -> None:
-    """Refuse attention whose rows do not sum to one.
+Found = Iterator[tuple[int, Flaw]]
+"""Places of examples in their batch, each with what is wrong; one may come several times."""
+
+
+def find_wrong_sums(errors: NDArray[np.float32], tolerance: float, sites: Sequence[Site]) -> Found:
+    """Find attention whose rows do not sum to one.
 
     Args:
         errors: farthest that a row is off, ``(call, example)``.
         tolerance: how far it may be.
-        batch: the examples.
         sites: where the calls belong.
-
-    Raises:
-        InputError: naming example and layer.
     """
-    sound = errors <= tolerance  # false for NaN too
-    if sound.all():
-        return
-    call, example = (int(i) for i in np.argwhere(~sound)[0])
-    error = float(errors[call, example])
-    what = "is not finite" if error != error else f"sums to 1 only within {error:.1e}"
-    raise InputError(
-        f"example {batch.ids[example]}: the attention of layer {sites[call].layer} "
-        f"{what}; the model's weights overflow on it"
-    )
+    for call, example in np.argwhere(~(errors <= tolerance)).tolist():  # NaN is none of both
+        error = float(errors[call, example])
+        what = "is not finite" if error != error else f"sums to 1 only within {error:.1e}"
+        yield example, Flaw(f"the attention of layer {sites[call].layer} {what}", OVERFLOW)
 
 
-def check_norms(
+def find_large_vectors(
     norms: NDArray[np.float32],
     vectors: Sequence[str],
     batch: Batch,
     places: Sequence[tuple[Site, int, Axes]],
     buffers: Mapping[str, NDArray[Any]],
-) -> None:
-    """Refuse vectors that are not finite as they are stored.
+) -> Found:
+    """Find vectors that are not finite as they are stored.
 
     A norm bounds every value of the example; only where it is too large are they looked at.
 
@@ -66,9 +59,6 @@ def check_norms(
         batch: the examples.
         places: of each call: its site, the place of its layer, the sequences of its tokens.
         buffers: the unit's arrays, filled.
-
-    Raises:
-        InputError: naming example, array and layer.
     """
     for which, example in np.argwhere(~(norms <= LARGEST_HALF)).tolist():
         call, vector = divmod(which, len(vectors))
@@ -77,18 +67,11 @@ def check_norms(
         tokens = int(batch.side(axes[name != "query"])[example])
         codes = buffers[f"{site.stack}/{name}"][batch.rows[example], depth, :, :tokens]
         if not np.isfinite(decode_vectors(codes)).all():
-            raise InputError(
-                f"example {batch.ids[example]}: a {name} of layer {site.layer} is not "
-                f"finite as {codes.dtype}; use --precision float32, or another model"
-            )
+            reason = f"a {name} of layer {site.layer} is not finite as {codes.dtype}"
+            yield example, Flaw(reason, "use --precision float32, or another model")
 
 
-def check_logits(logits: NDArray[np.float32], batch: Batch) -> None:
-    """Refuse logits that are not finite.
-
-    Raises:
-        InputError: naming the example.
-    """
-    bad = np.flatnonzero(~np.isfinite(logits).all(-1))
-    if len(bad):
-        raise InputError(f"example {batch.ids[bad[0]]}: its logits are not finite")
+def find_wrong_logits(logits: NDArray[np.float32]) -> Found:
+    """Find logits that are not finite, ``(example, output)``."""
+    for example in np.flatnonzero(~np.isfinite(logits).all(-1)).tolist():
+        yield example, Flaw("its logits are not finite", OVERFLOW)

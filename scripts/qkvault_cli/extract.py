@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from qkvault import one_line
 
 from .engine import HERE, Engine, engine_options, open_engine
 from .places import PLACE
@@ -34,9 +36,17 @@ def run_extraction(
         facts = asdict(report)
         facts["profile"]["limit"] = report.profile.limit
         log.finish(summarise(report, options.out), **facts)
+    if not log_json:
+        echo_notes(report.notes)
     if profile and not log_json:
         click.echo("\n".join(tell_profile(report.profile)))
     return report
+
+
+def echo_notes(notes: Iterable[str]) -> None:
+    """Say on standard error what the user should know of the data."""
+    for note in notes:
+        click.echo(f"note: {one_line(note)}", err=True)
 
 
 def tell_profile(profile: Profile) -> list[str]:

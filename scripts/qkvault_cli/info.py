@@ -11,6 +11,9 @@ import qkvault
 from .places import PLACE
 from .progress import format_bytes
 
+_ROWS = 20
+"""Most rows of a table that is printed."""
+
 
 @click.command()
 @click.argument("vault", type=PLACE)
@@ -27,6 +30,8 @@ def info(vault: qkvault.Place, as_json: bool) -> None:
     """
     with qkvault.open(vault, partial=True) as opened:
         facts = opened.info()
+        if facts["rejects"]:
+            facts["rejected"] = [*opened.rejects()]
     click.echo(json.dumps(facts, indent=2, ensure_ascii=False) if as_json else describe(facts))
 
 
@@ -35,7 +40,9 @@ def describe(facts: dict[str, qkvault.Json]) -> str:
     lines = [f"{name:<12} {value}" for name, value in facts.items() if _is_plain(value)]
     for name, value in facts.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
-            lines += ["", *_table(name, [row for row in value if isinstance(row, dict)])]
+            lines += ["", *_table(name, [row for row in value[:_ROWS] if isinstance(row, dict)])]
+            if len(value) > _ROWS:
+                lines.append(f"  and {len(value) - _ROWS} more, which --json lists")
     return "\n".join(lines)
 
 
@@ -44,7 +51,7 @@ def _is_plain(value: qkvault.Json) -> bool:
 
 
 def _table(title: str, rows: list[dict[str, qkvault.Json]]) -> list[str]:
-    columns = [name for name, value in rows[0].items() if _is_plain(value)]
+    columns = [name for name in rows[0] if any(_is_plain(row.get(name)) for row in rows)]
     cells = [[_cell(name, row.get(name)) for name in columns] for row in rows]
     widths = [max(len(line[i]) for line in [columns, *cells]) for i in range(len(columns))]
     lines = [
@@ -56,4 +63,6 @@ def _table(title: str, rows: list[dict[str, qkvault.Json]]) -> list[str]:
 def _cell(name: str, value: qkvault.Json) -> str:
     if name.endswith("bytes") and isinstance(value, int):
         return format_bytes(value)
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    if value is None:
+        return ""
+    return f"{value:.3g}" if isinstance(value, float) else qkvault.one_line(str(value))

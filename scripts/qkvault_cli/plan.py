@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .extract import extraction_options, options_from
+from .extract import echo_notes, extraction_options, options_from
 
 
 @click.command()
@@ -30,3 +30,4 @@ def plan(**chosen: Any) -> None:
     state = "already planned" if report.already_planned else "planned"
     done = f", {report.done} done" if report.done else ""
     click.echo(f"{options.out}: {state}, {report.examples} examples in {report.units} units{done}")
+    echo_notes(report.notes)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import (
     InputError,
     MissingArray,
+    NotFinite,
     OutOfRange,
     PlanMismatch,
     QKVaultError,
@@ -26,6 +27,7 @@ from .errors import (
     UnitTaken,
     UnknownExample,
     VaultError,
+    one_line,
 )
 from .recipe import Mask, Recipe, RelativeBias, Sinks
 from .spec import (
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     from .example import Example, StackView
     from .exports import export
     from .heads import HeadArray
+    from .leaving_out import leave_out
     from .measured import Metrics
     from .metrics import METRICS, WITHIN_ONE_SEQUENCE, TokenRoles, head_metrics, token_roles
     from .plan import VaultState
@@ -92,6 +95,7 @@ _HOMES = {
     "Example": "example",
     "StackView": "example",
     "export": "exports",
+    "leave_out": "leaving_out",
     "HeadArray": "heads",
     "Metrics": "measured",
     "METRICS": "metrics",
@@ -159,6 +163,7 @@ __all__ = [
     "Mask",
     "Metrics",
     "MissingArray",
+    "NotFinite",
     "OutOfRange",
     "Page",
     "Place",
@@ -211,8 +216,10 @@ __all__ = [
     "export",
     "forward_cost",
     "head_metrics",
+    "leave_out",
     "locate",
     "make_thumbnail",
+    "one_line",
     "open",
     "resume",
     "token_axes",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from .documents import seal, unseal
@@ -20,6 +20,7 @@ MAX_COMMIT_BYTES: Final = 256 << 10
 MAX_MANIFEST_BYTES: Final = 1 << 20
 COMMITS: Final = "commits"
 MANIFEST: Final = "manifest.json"
+_KEYS: Final = ("plan", "unit", "files", "hash")
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,13 @@ class Commit:
         unit: its number.
         files: path of each of its shards -> receipt.
         hash: of the whole record.
+        notes: what it says besides, such as ``batches_below``.
     """
 
     unit: int
     files: Mapping[str, ShardReceipt]
     hash: str
+    notes: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,15 @@ def commit_path(unit: int) -> str:
     return f"{COMMITS}/{unit:08d}.json"
 
 
-def commit_bytes(plan: Plan, unit: int, files: Mapping[str, ShardReceipt]) -> bytes:
-    """The sealed bytes of a commit."""
+def commit_bytes(
+    plan: Plan,
+    unit: int,
+    files: Mapping[str, ShardReceipt],
+    notes: Mapping[str, Json] | None = None,
+) -> bytes:
+    """The sealed bytes of a commit; ``notes`` is what it says besides."""
     receipts: dict[str, Json] = {path: asdict(receipt) for path, receipt in files.items()}
-    return seal({"plan": plan.hash, "unit": unit, "files": receipts})
+    return seal({**(notes or {}), "plan": plan.hash, "unit": unit, "files": receipts})
 
 
 def parse_commit(data: bytes, plan: Plan, unit: int, name: str) -> Commit:
@@ -78,7 +86,8 @@ def parse_commit(data: bytes, plan: Plan, unit: int, name: str) -> Commit:
         raise VaultError(f"{name} is not a commit this release reads: {error!s:.300}") from None
     if sorted(files) != sorted(plan.unit_shards(unit)):
         raise VaultError(f"{name} does not list the files of unit {unit}")
-    return Commit(unit, files, document["hash"])
+    notes = {key: value for key, value in document.items() if key not in _KEYS}
+    return Commit(unit, files, document["hash"], notes)
 
 
 def commits_digest(hashes: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
     QKVaultError                 base; carries the command line's exit code
     ├── InputError         (2)   what the user gave cannot be used
     │   ├── PlanMismatch   (2)   the folder holds a vault made from another plan
+    │   ├── NotFinite      (2)   the model gives values that are not finite
     │   ├── OutOfRange     (2)   an example, layer or head index the vault does not have; an
     IndexError too │   └── UnknownExample (2)   an id the vault does not have; a LookupError too
     ├── VaultError         (3)   the vault is damaged, unfinished, missing a part or unreadable
@@ -44,6 +45,18 @@ class InputError(QKVaultError):
 
 class PlanMismatch(InputError):
     """The folder already holds a vault, made from other inputs, another model or other options."""
+
+
+class NotFinite(InputError):
+    """The model gives values that are not finite.
+
+    Attributes:
+        reason: which, in a few words.
+    """
+
+    def __init__(self, message: str = "", reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason or message
 
 
 class OutOfRange(InputError, IndexError):

@@ -69,8 +69,8 @@ def make_folder(
         raise InputError(f"{path} cannot be made: {path.parent} is not a folder")
     _refuse_what_stands_there(path)
     sweep_dead_plans(path)
-    with _planning_folder(path) as folder:
-        _Planner(folder, spec, compress).run(records, rejects)
+    with planning_folder(path) as folder:
+        Planner(folder, spec, compress).run(records, rejects)
         _refuse_what_stands_there(path)
         with disk.writing(path):
             try:
@@ -81,7 +81,7 @@ def make_folder(
             disk.sync_folder(path.parent)
 
 
-class _Planner:
+class Planner:
     """Writes the parts of one planning folder in turn."""
 
     def __init__(self, folder: Path, spec: VaultSpec, compress: bool) -> None:
@@ -279,7 +279,7 @@ def _refuse_what_stands_there(path: Path) -> None:
 
 
 @contextmanager
-def _planning_folder(path: Path) -> Iterator[Path]:
+def planning_folder(path: Path) -> Iterator[Path]:
     """A sibling folder, removed if planning fails; its empty plan is locked until then."""
     lock = -1
     try:

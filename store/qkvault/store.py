@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+import json
+from typing import TYPE_CHECKING, Any, Final
 
 from . import disk
 from .arrays import Column, RowReader
@@ -36,6 +37,9 @@ from .metadata import MAX_METADATA_BYTES, ArrayMeta, parse_array, root_members
 from .plan import MAX_PLAN_BYTES, Plan, VaultState, parse_plan
 from .remote import Place, RemotePath, locate
 from .shards import Shard, ShardReceipt
+
+if TYPE_CHECKING:
+    from .spec import Json
 
 PLAN: Final = "plan.json"
 ROOT: Final = "zarr.json"
@@ -179,6 +183,23 @@ class Store:
             )
             raise VaultError(f"{file} {word}")
         return self._commits.put(unit, parse_commit(data, self.plan, unit, str(file)))
+
+    def rejects(self) -> list[dict[str, Json]]:
+        """Rows of the data that were left out; as :meth:`qkvault.Vault.rejects`."""
+        count, digest = self.plan.rejects
+        if not count:
+            return []
+        file = self.path / REJECTS
+        data = disk.read_whole(file, MAX_DOCUMENT_BYTES)
+        if sha256_hex(data) != digest:
+            raise VaultError(f"{file} is damaged: it is not the file that the plan names")
+        try:
+            found = [json.loads(line) for line in data.splitlines()]
+        except (ValueError, RecursionError) as error:
+            raise VaultError(f"{file} is damaged: a line is not JSON") from error
+        if not all(isinstance(reject, dict) for reject in found):
+            raise VaultError(f"{file} is damaged: a line is not a JSON object")
+        return found
 
     def committed_units(self) -> list[int]:
         """Numbers of the units that have a commit, valid or not, ascending.

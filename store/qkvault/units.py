@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from .claims import UnitClaim
     from .metadata import ArrayMeta
+    from .spec import Json
 
 
 _ALIGNMENT: Final = 64
@@ -71,6 +72,7 @@ class UnitBuffer:
         unit: which.
         arrays: by path within the bucket, in the stored type.
         memory: the bytes that they lie in.
+        notes: what the unit's commit is to say besides; see FORMAT.md, section 6.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class UnitBuffer:
     ) -> None:
         self.unit = unit
         self.claim = claim
+        self.notes: dict[str, Json] = {}
         rows = len(unit.examples)
         shapes = {path: (rows, *meta.shape[1:]) for path, meta in metas.items()}
         sizes = {

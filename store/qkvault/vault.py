@@ -275,6 +275,14 @@ class Vault:
 
         return describe(self)
 
+    def rejects(self) -> list[dict[str, Json]]:
+        """Rows of the data that were left out, in order: ``row``, ``source``, ``id``, ``reason``.
+
+        Raises:
+            VaultError: their list is missing (as in an export) or damaged.
+        """
+        return self.store.rejects()
+
     def record(self, index: int) -> Record:
         """The record of an example.
 

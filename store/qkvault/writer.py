@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -27,7 +28,7 @@ from .packing import Watch, chunk_groups, encode_ahead
 from .planning import sweep_dead_plans
 from .remote import Place, RemotePath, locate
 from .shards import ShardReceipt, ShardWriter
-from .store import Store
+from .store import PLAN, Store
 from .units import Receipt, Unit, UnitBuffer
 from .vault import Vault
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .metadata import ArrayMeta
+    from .plan import Plan
+    from .shards import Shard
     from .spec import Json, Record, VaultSpec
 
 
@@ -107,6 +110,7 @@ class VaultWriter:
         self.path = path
         self.watch: Watch = _ignore
         self._spare: list[NDArray[np.uint8]] = []
+        self._seen = disk.look_at(path / PLAN)
         self._store = Store(path)
         self.spec: VaultSpec = self._store.plan.spec
         self._reader = Vault.over(self._store)
@@ -144,9 +148,33 @@ class VaultWriter:
         return tuple(units)
 
     @property
+    def plan(self) -> Plan:
+        """The vault's plan."""
+        return self._store.plan
+
+    @property
     def plan_hash(self) -> str:
         """The plan's hash: equal for all who write one vault."""
-        return self._store.plan.hash
+        return self.plan.hash
+
+    @property
+    def examples(self) -> int:
+        """How many there are."""
+        return self.plan.examples
+
+    @property
+    def lengths(self) -> NDArray[np.int32]:
+        """Tokens of each example, and of its target: int32 ``(example, 1)`` or ``(example, 2)``."""
+        return self._reader.places[:, 2:]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the vault has its manifest."""
+        return disk.look_at(self.path / MANIFEST) is not None
+
+    def rejects(self) -> list[dict[str, Json]]:
+        """Rows that were left out, as :meth:`qkvault.Vault.rejects` gives them."""
+        return self._store.rejects()
 
     def pending(self, among: Sequence[Unit] | None = None) -> list[Unit]:
         """Units without a valid commit, by number. Other processes' commits are seen.
@@ -154,7 +182,7 @@ class VaultWriter:
         Args:
             among: look only at these.
         """
-        if disk.look_at(self.path / MANIFEST):
+        if self.finished:
             return []
         names = disk.list_times(self.path / COMMITS).keys()
         size_of = disk.size_lookup(self.path)
@@ -162,24 +190,30 @@ class VaultWriter:
             unit
             for unit in (self.units if among is None else among)
             if commit_path(unit.id).rpartition("/")[2] not in names
-            or self._commit(unit.id, size_of) is None
+            or self.committed(unit, size_of) is None
         ]
 
     def records(self, unit: Unit) -> list[Record]:
         """Records of a unit's examples, by row."""
         return [self._reader.record(int(index)) for index in unit.examples]
 
+    def record(self, example: int) -> Record:
+        """The record of an example."""
+        return self._reader.record(example)
+
     def begin(self, unit: Unit) -> UnitBuffer:
         """Claim a unit and get the arrays to fill.
 
         Raises:
             UnitTaken: another process is writing it, or has written it.
+            PlanMismatch: another process has planned the vault anew.
         """
+        self._refuse_another_plan()
         self._refuse_committed(unit)
         claim = take_claim(self.path, unit.id)
         try:
             self._refuse_committed(unit)  # by one who held the claim until just now
-            return UnitBuffer(unit, self._metas(unit), claim, self._take_memory)
+            return UnitBuffer(unit, self.metas(unit), claim, self._take_memory)
         except BaseException:
             claim.release()
             raise
@@ -200,8 +234,18 @@ class VaultWriter:
         # Most units are about as large as units get; what is not touched is not used.
         return np.empty(max(size, UNIT_BYTES), np.uint8)
 
+    def _refuse_another_plan(self) -> None:
+        """A folder of this name may have been put in place of the one that was opened."""
+        now = disk.look_at(self.path / PLAN)
+        if isinstance(self._seen, os.stat_result) and (
+            not isinstance(now, os.stat_result) or not os.path.samestat(self._seen, now)
+        ):
+            raise PlanMismatch(
+                f"{self.path} has been planned anew by another process; run again to go on"
+            )
+
     def _refuse_committed(self, unit: Unit) -> None:
-        if self._commit(unit.id, disk.size_lookup(self.path)) is not None:
+        if self.committed(unit) is not None:
             raise UnitTaken(f"unit {unit.id} has been written by another process")
 
     def commit(self, buffer: UnitBuffer) -> Receipt:
@@ -213,11 +257,11 @@ class VaultWriter:
             ResourceError: the disk refuses; the unit stays pending.
         """
         unit = buffer.unit
-        metas = self._metas(unit)
+        metas = self.metas(unit)
         try:
             buffer.check(metas)
             receipts = self._write_shards(buffer, metas)
-            data = commit_bytes(self._store.plan, unit.id, receipts)
+            data = commit_bytes(self._store.plan, unit.id, receipts, buffer.notes)
             buffer.claim.publish_commit(self.path / commit_path(unit.id), data)
         except ResourceError:
             if buffer.claim.lost:
@@ -241,7 +285,7 @@ class VaultWriter:
         stored: dict[str, int] = {}
         size_of = disk.size_lookup(self.path)
         for number in range(plan.units):
-            commit = self._commit(number, size_of)
+            commit = self.committed(self.units[number], size_of)
             if commit is None:
                 left = len(self.pending())
                 raise VaultError(
@@ -268,14 +312,21 @@ class VaultWriter:
             if not disk.look_at(file):  # else another process was first, and has swept up
                 raise
 
-    def _commit(self, unit: int, size_of: Callable[[str], int | None]) -> Commit | None:
+    def committed(
+        self, unit: Unit, size_of: Callable[[str], int | None] | None = None
+    ) -> Commit | None:
         """A unit's commit, if it is valid and its files have the committed sizes.
+
+        Args:
+            unit: which.
+            size_of: tells the size of a file of the vault, where many units are looked at.
 
         Raises:
             VaultError: the disk does not tell; a valid commit may stand there.
         """
+        size_of = size_of or disk.size_lookup(self.path)
         try:
-            commit = self._store.commit(unit)
+            commit = self._store.commit(unit.id)
         except VaultError as error:
             if isinstance(error.__cause__, OSError):
                 raise
@@ -283,15 +334,23 @@ class VaultWriter:
         sound = all(size_of(path) == receipt.size for path, receipt in commit.files.items())
         return commit if sound else None
 
-    def _metas(self, unit: Unit) -> dict[str, ArrayMeta]:
+    def metas(self, unit: Unit) -> dict[str, ArrayMeta]:
+        """Metadata of a unit's arrays, by path within the bucket."""
         paths = self._store.bucket_arrays(unit.length)
         return {path: self._store.array_meta(unit.length, path) for path in paths}
+
+    def shard_number(self, unit: Unit) -> int:
+        """The place of a unit among those of its bucket: the number in its shards' names."""
+        return unit.id - self.plan.bucket(unit.length).first_unit
+
+    def shard(self, unit: Unit, array: str) -> Shard:
+        """A shard of a finished unit; VaultError if it is missing or is not what was committed."""
+        return self._store.unit_shard(unit.length, array, self.shard_number(unit))
 
     def _write_shards(
         self, buffer: UnitBuffer, metas: dict[str, ArrayMeta]
     ) -> dict[str, ShardReceipt]:
-        plan = self._store.plan
-        number = buffer.unit.id - plan.bucket(buffer.unit.length).first_unit
+        plan, number = self.plan, self.shard_number(buffer.unit)
         receipts = {}
         written = []
         encoded = encode_ahead(buffer.arrays, metas, self.watch)

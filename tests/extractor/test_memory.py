@@ -44,10 +44,10 @@ def lack_memory(most: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         finally:
             handle.remove()
 
-    def limited(self: Worker, buffer: Any) -> None:  # not where the model is probed
+    def limited(self: Worker, buffer: Any) -> Any:  # not where the model is probed
         with monkeypatch.context() as patch:
             patch.setattr(LoadedModel, "forward", run_out)
-            fill(self, buffer)
+            return fill(self, buffer)
 
     monkeypatch.setattr(Worker, "_fill", limited)
     return sizes

@@ -142,11 +142,11 @@ def test_bad_values_are_told_of_all_the_same(
     options = ExtractOptions(str(model), (str(data),), tmp_path / "o.vault", device="cpu")
     fill = Worker._fill
 
-    def spoil(self: Worker, buffer: Any) -> None:
+    def spoil(self: Worker, buffer: Any) -> Any:
         with torch.no_grad():
             query = self._loaded.model.encoder.layer[1].attention.self.query
             query.weight[:] = float("nan")
-        fill(self, buffer)
+        return fill(self, buffer)
 
     monkeypatch.setattr(Worker, "_fill", spoil)
     with pytest.raises(qkvault.InputError, match="layer 1"):

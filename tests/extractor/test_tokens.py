@@ -17,7 +17,7 @@ from qkvault import InputError, Record
 from qkvault_extractor.limits import model_limit_of
 from qkvault_extractor.rows import Row
 from qkvault_extractor.template import count_closing, lay_out
-from qkvault_extractor.tokens import count_spelled_specials, encode_rows, walk_records
+from qkvault_extractor.tokens import encode_rows, find_spelled_specials, walk_records
 
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
@@ -258,7 +258,8 @@ def test_typed_special_tokens_stay_text(kinds: dict[str, Any], kind: str, typed:
     record = encode(tokenizer, f"the cat {typed} x", "the")
     own = [i for i, s in zip(record.token_ids, record.special, strict=True) if not s]
     assert special_id not in own
-    assert count_spelled_specials([make_row(f"a {typed}"), make_row("a")], tokenizer) == 1
+    rows = [make_row("a"), make_row(f"a {typed}")]
+    assert find_spelled_specials(rows, tokenizer) == [(rows[1], typed)]
 
 
 def test_a_special_token_that_cannot_be_text_is_refused(kinds: dict[str, Any]) -> None:
