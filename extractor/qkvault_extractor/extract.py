@@ -258,8 +258,9 @@ class _TextSource:
         generator = Generator(options.model, config, device=options.device, dtype=options.dtype)
         if config.is_encoder_decoder:
             return write_targets(records, generator, config, tokenizer, tokens)
-        return continue_records(
-            records, generator, tokenizer, tokens, keeps_end=options.chat_template
+        keeps_end = options.chat_template
+        return RecordSpool(
+            continue_records(records, generator, tokenizer, tokens, keeps_end=keeps_end)
         )
 
     def load(self) -> LoadedModel:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .chunks import encoding_of, stored_dtype
+from .chunks import encoding_of, is_column, stored_dtype
 from .plan import spec_document
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _bound(encoding: Mapping[str, Json]) -> str:
 
 def _array(vault: Vault, path: str, stored: dict[str, int]) -> dict[str, Json]:
     stack, _, name = path.rpartition("/")
-    encoding: dict[str, Json] = {} if name == "logits" else encoding_of(vault.spec, name)
+    encoding: dict[str, Json] = {} if is_column(path) else encoding_of(vault.spec, name)
     return {
         "path": path,
         "stack": stack or None,

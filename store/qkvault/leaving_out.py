@@ -134,7 +134,7 @@ def _take_over(old: VaultWriter, before: Unit, new: VaultWriter, unit: Unit, fol
 
 
 def _is_alike(a: ArrayMeta, b: ArrayMeta) -> bool:
-    return _shape_of(a) == _shape_of(b) and a.codec.document() == b.codec.document()
+    return _shape_of(a) == _shape_of(b) and a.codec.document == b.codec.document
 
 
 def _shape_of(meta: ArrayMeta) -> tuple[object, ...]:

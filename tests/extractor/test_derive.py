@@ -150,9 +150,9 @@ def test_no_map_of_all_tokens_ever_exists(
     watch = Watch()
     original = runner.run_units
 
-    def watched(*given: Any) -> int:
+    def watched(*given: Any, **named: Any) -> int:
         with watch:
-            return original(*given)
+            return original(*given, **named)
 
     monkeypatch.setattr(runner, "run_units", watched)
     write_texts(tmp_path / "texts.jsonl", [tokens] * 2)

@@ -127,9 +127,9 @@ def test_maps_exist_only_where_the_models_own_code_makes_them(
     monkeypatch.setitem(tiles.CELLS, "cpu", cells)
     watch, original = Watch(), run.run_units
 
-    def watched(*given: Any) -> int:
+    def watched(*given: Any, **named: Any) -> int:
         with watch:
-            return original(*given)
+            return original(*given, **named)
 
     monkeypatch.setattr(run, "run_units", watched)
     write_texts(tmp_path / "texts.jsonl", [tokens] * 2)

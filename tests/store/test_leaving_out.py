@@ -83,7 +83,7 @@ def test_only_units_whose_rows_moved_are_run_again(tmp_path: Path) -> None:
     assert units == {0: [0, 1], 1: [3, 5], 2: [6, 7], 3: [8, 9], 4: [11], 5: [2], 6: [10], 7: [4]}
     with qkvault.leave_out(path, {3: reject(3)}, SPEC) as writer:
         assert run(writer) == [1, 2, 3], "those of the row's bucket from its unit on"
-        commit = json.loads((path / "commits/00000005.json").read_bytes())
+        commit = json.loads((path / "commits/00000004.json").read_bytes())
         assert commit["batches_below"] == 77
 
 
