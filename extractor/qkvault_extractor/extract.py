@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from qkvault import InputError
 from qkvault_extractor.chat import place_messages, render_rows, template_hash
 from qkvault_extractor.formats.conll import WORDS
+from qkvault_extractor.global_tokens import find_rule
 from qkvault_extractor.identity import identify_model, tokenizer_hash
 from qkvault_extractor.inputs import load_inputs
 from qkvault_extractor.job import check_out, plan_job, run_job
@@ -123,7 +124,13 @@ class _TextSource:
         self._config = load_config(options.model)
         self._tokenizer = load_tokenizer(options.model)
         self._limit = model_limit_of(self._config, self._tokenizer)
+        self._global_tokens = find_rule(options.model, self._config, options.global_tokens)
         self._check_target()
+        if self._global_tokens == "question" and len(inputs.text_columns) != 2:
+            raise InputError(
+                f"the global tokens of model {options.model} are those of the question, the first "
+                "of two texts; name both columns with --text-columns, or say --global-tokens none"
+            )
         if options.generate and len(inputs.text_columns) > 1:
             raise InputError(
                 f"--generate goes on with one text, but the data has pairs "
@@ -170,6 +177,8 @@ class _TextSource:
             identity["chat_template"] = template_hash(self._tokenizer, options.model)
         if options.generate:
             identity["generate"] = options.generate
+        if self._global_tokens is not None:
+            identity["global_tokens"] = self._global_tokens
         return identity
 
     def make_records(self) -> tuple[Sequence[Record], list[Reject]]:
@@ -255,7 +264,13 @@ class _TextSource:
         from qkvault_extractor.greedy import Generator
 
         options, config, tokenizer = self._options, self._config, self._tokenizer
-        generator = Generator(options.model, config, device=options.device, dtype=options.dtype)
+        generator = Generator(
+            options.model,
+            config,
+            device=options.device,
+            dtype=options.dtype,
+            first_is_global=self._global_tokens == "first",
+        )
         if config.is_encoder_decoder:
             return write_targets(records, generator, config, tokenizer, tokens)
         keeps_end = options.chat_template
@@ -269,7 +284,12 @@ class _TextSource:
 
         options = self._options
         return load_model(
-            options.model, self._config, self._tokenizer, options.device, options.dtype
+            options.model,
+            self._config,
+            self._tokenizer,
+            options.device,
+            options.dtype,
+            self._global_tokens,
         )
 
     def tell(self) -> dict[str, Json]:

@@ -6,21 +6,24 @@ repairing know records and ask the model's feed for the rest.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
 from qkvault import InputError, Target
+from qkvault_extractor.global_tokens import mark_global
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
     from torch import Tensor
-    from transformers import PreTrainedConfig
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from qkvault import Record
+    from qkvault_extractor.global_tokens import GlobalTokens
 
 FEATURE_INPUTS: Final = (
     "pixel_values",
@@ -81,14 +84,16 @@ class TextFeed:
         takes_segments: whether the model is told which of two texts a token is of
             (``token_type_ids``).
         takes_batches: whether several examples of different length can share a forward pass.
+        global_tokens: which tokens the model is told are global; None where it is told nothing.
     """
 
     pad_id: int
     takes_segments: bool
     takes_batches: bool
+    global_tokens: GlobalTokens | None = None
 
     def make_inputs(self, records: Sequence[Record], device: torch.device) -> dict[str, Tensor]:
-        """Give ids, mask and, where the model takes them, segments: int64 ``(example, token)``."""
+        """Give ids, masks and, where the model takes them, segments: int64 ``(example, token)``."""
         ids = [record.token_ids for record in records]
         inputs = {
             "input_ids": _pad(ids, self.pad_id, device),
@@ -97,6 +102,9 @@ class TextFeed:
         if self.takes_segments:
             segments = [record.segments for record in records]
             inputs["token_type_ids"] = _pad(segments, 0, device)
+        if self.global_tokens is not None:
+            marks = [mark_global(record, self.global_tokens) for record in records]
+            inputs["global_attention_mask"] = _pad(marks, 0, device)
         return inputs
 
     def kinds(self, records: Sequence[Record]) -> NDArray[np.int64]:
@@ -108,8 +116,10 @@ class TextFeed:
         longest = max(records, key=lambda record: len(record.token_ids))
         tokens = len(longest.token_ids)
         ids = (longest.token_ids * SHORTEST_PROBE)[: max(SHORTEST_PROBE, min(tokens, most))]
-        whole = _with_ids(longest, ids)
-        return [whole, _with_ids(longest, ids[: len(ids) // 2])] if self.takes_batches else [whole]
+        parted = self.global_tokens == "question"
+        whole = _with_ids(longest, ids, parted)
+        half = _with_ids(longest, ids[: len(ids) // 2], parted)
+        return [whole, half] if self.takes_batches else [whole]
 
 
 @dataclass(frozen=True)
@@ -139,15 +149,56 @@ class TargetFeed(TextFeed):
         ]
 
 
+def feed_for(
+    network: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    takes_padding: bool,
+    global_tokens: GlobalTokens | None,
+) -> TextFeed:
+    """The feed of a model of texts.
+
+    Args:
+        network: the model.
+        tokenizer: its tokenizer.
+        takes_padding: whether texts of different length can share a forward pass though the model's
+            configuration names no token that fills up.
+        global_tokens: as :class:`TextFeed` takes them.
+    """
+    config = network.config
+    own = getattr(config, "pad_token_id", None)  # Perceiver's knows none
+    pads: list[Any] = [pad for pad in (own, tokenizer.pad_token_id, 0) if _is_id(pad)]
+    kind = TargetFeed if config.is_encoder_decoder else TextFeed
+    return kind(
+        pad_id=pads[0],
+        takes_segments=_takes_segments(network, tokenizer),
+        takes_batches=takes_padding or _is_id(own),
+        global_tokens=global_tokens,
+    )
+
+
+def _takes_segments(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> bool:
+    # GPT-2 and others accept token_type_ids without having learnt any: the tokenizer decides too.
+    return "token_type_ids" in tokenizer.model_input_names and "token_type_ids" in (
+        inspect.signature(network.forward).parameters
+    )
+
+
+def _is_id(pad: Any) -> bool:
+    return isinstance(pad, int) and pad >= 0
+
+
 def _target(record: Record) -> Target:
     assert record.target is not None, "an encoder-decoder is run on records with targets"
     return record.target
 
 
-def _with_ids(record: Record, ids: tuple[int, ...]) -> Record:
-    """A record of these ids, as one text."""
+def _with_ids(record: Record, ids: tuple[int, ...], parted: bool) -> Record:
+    """A record of these ids, as one text, or as two of which the first is a third of it."""
     none = (0,) * len(ids)
-    return replace(record, token_ids=ids, tokens=("",) * len(ids), segments=none, special=none)
+    first = len(ids) // 3 if parted else len(ids)
+    segments = none[:first] + (1,) * (len(ids) - first)
+    return replace(record, token_ids=ids, tokens=("",) * len(ids), segments=segments, special=none)
 
 
 def _pad(rows: Sequence[Sequence[int]], fill: int, device: torch.device) -> Tensor:

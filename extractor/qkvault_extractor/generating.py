@@ -130,7 +130,8 @@ def _check_decoder(generator: Generator, ids: Sequence[int], tokens: int) -> Non
     )
     written = torch.stack(found.logits, 1)[0]  # (token, vocabulary)
     with torch.inference_mode():
-        read = network(input_ids=given, decoder_input_ids=found.sequences[:, :-1]).logits[0]
+        fed = generator.read(given)
+        read = network(**fed, decoder_input_ids=found.sequences[:, :-1]).logits[0]
     if not generator.same_scores(read, written):
         raise InputError(
             f"the decoder of model {generator.model} gives other scores where it reads a text at "

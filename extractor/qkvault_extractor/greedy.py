@@ -40,7 +40,15 @@ class Generator:
             say, and for other models.
     """
 
-    def __init__(self, model: str, config: PreTrainedConfig, *, device: str, dtype: str) -> None:
+    def __init__(
+        self,
+        model: str,
+        config: PreTrainedConfig,
+        *,
+        device: str,
+        dtype: str,
+        first_is_global: bool = False,
+    ) -> None:
         """Load a model.
 
         Args:
@@ -48,6 +56,7 @@ class Generator:
             config: its configuration.
             device: where it runs.
             dtype: of its weights; see :func:`qkvault_extractor.machine.find_dtype`.
+            first_is_global: whether the model is told that the first token of a text is global.
 
         Raises:
             InputError: it has no head that writes, or its weights cannot be loaded.
@@ -57,6 +66,7 @@ class Generator:
 
         self.model = model
         self._two = bool(config.is_encoder_decoder)
+        self._first_is_global = first_is_global
         if not is_headed(config, TARGET_HEADS if self._two else HEADS):
             saved = ", ".join(config.architectures or ()) or "no class"
             raise InputError(
@@ -135,11 +145,20 @@ class Generator:
         generate: Any = self.network.generate
         with torch.inference_mode(), quiet():
             return generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
+                **self.read(ids),
                 generation_config=settings,
                 past_key_values=self._make_cache(),
             )
+
+    def read(self, ids: Tensor) -> dict[str, Tensor]:
+        """The model's input for prompts of one length, int64 ``(prompt, token)``."""
+        import torch
+
+        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        if self._first_is_global:
+            inputs["global_attention_mask"] = torch.zeros_like(ids)
+            inputs["global_attention_mask"][:, 0] = 1
+        return inputs
 
     def _make_cache(self) -> Any:
         """Transformers makes one of as many layers as the *encoder* has where left to itself."""

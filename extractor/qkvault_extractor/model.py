@@ -6,7 +6,6 @@ tensors only.
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from qkvault import InputError, ResourceError
-from qkvault_extractor.feeding import TargetFeed, TextFeed, refuse_features
+from qkvault_extractor.feeding import feed_for, refuse_features
 from qkvault_extractor.machine import find_dtype, quiet, resolve_device, share_cores
 from qkvault_extractor.word_tokenizer import load_words
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from qkvault import Record
     from qkvault_extractor.feeding import Feed
+    from qkvault_extractor.global_tokens import GlobalTokens
 
 SUPPORTED: Final = (
     "BERT, RoBERTa, DeBERTa, XLNet, GPT-2, BLOOM, Falcon, Llama, Mistral, Qwen, Gemma, DeepSeek, "
@@ -163,11 +163,13 @@ def load_model(
     tokenizer: PreTrainedTokenizerBase,
     device: str = "auto",
     dtype: str = "float32",
+    global_tokens: GlobalTokens | None = None,
 ) -> LoadedModel:
     """Load a model's weights, in evaluation mode, without a cache of past keys.
 
     The class is the checkpoint's own where it classifies sequences, so that logits come too, and
-    the bare model otherwise: no head of another kind changes the attention.
+    the bare model otherwise: no head of another kind changes the attention but by its choice of
+    global tokens.
 
     Args:
         model: local folder or Hub name, as given to :func:`load_config`.
@@ -175,6 +177,7 @@ def load_model(
         tokenizer: what :func:`load_tokenizer` returned.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps`` or ``auto``.
         dtype: of the weights and the arithmetic; see :func:`qkvault_extractor.machine.find_dtype`.
+        global_tokens: as :func:`qkvault_extractor.global_tokens.find_rule` says.
 
     Raises:
         InputError: weights missing, damaged or incomplete.
@@ -191,19 +194,14 @@ def load_model(
         dtype=find_dtype(dtype, config, place),
     )
     settle(network, place, model)
-    own_pad = getattr(config, "pad_token_id", None)  # Perceiver's knows none
-    pads: list[Any] = [pad for pad in (own_pad, tokenizer.pad_token_id, 0) if _is_id(pad)]
-    feed = TargetFeed if config.is_encoder_decoder else TextFeed
     return LoadedModel(
         model=network,
         name=name_model(model),
         device=place,
         logits=config.num_labels or 0 if classifies else 0,
         label_names=label_names_of(config) if classifies else (),
-        feed=feed(
-            pad_id=pads[0],
-            takes_segments=_takes_segments(network, tokenizer),
-            takes_batches=not classifies or _is_id(own_pad),
+        feed=feed_for(
+            network, tokenizer, takes_padding=not classifies, global_tokens=global_tokens
         ),
     )
 
@@ -322,17 +320,6 @@ def _is_computed(network: PreTrainedModel, key: str) -> bool:
     except AttributeError:
         return False
     return "Sinusoidal" in type(owner).__name__
-
-
-def _takes_segments(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> bool:
-    # GPT-2 and others accept token_type_ids without having learnt any: the tokenizer decides too.
-    return "token_type_ids" in tokenizer.model_input_names and "token_type_ids" in (
-        inspect.signature(network.forward).parameters
-    )
-
-
-def _is_id(pad: int | None) -> bool:
-    return isinstance(pad, int) and pad >= 0
 
 
 def label_names_of(config: PreTrainedConfig) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from qkvault import (
     choose_vectors,
     locate,
 )
+from qkvault_extractor.global_tokens import GLOBAL_TOKENS, GlobalTokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -119,6 +120,9 @@ class ExtractOptions(RunOptions):
             and writes its target instead.
         dtype: type of the weights and of the model's arithmetic: ``float32``, ``float16``,
             ``bfloat16``, or ``auto`` for the checkpoint's own.
+        global_tokens: of Longformer and LED, which tokens see all others and are seen by all:
+            ``none``, the ``first`` of each text, or those of the ``question``, the first of two
+            texts. None for what the checkpoint's own class does.
     """
 
     model: str
@@ -138,16 +142,19 @@ class ExtractOptions(RunOptions):
     chat_template: bool = False
     generate: int | None = None
     dtype: Dtype = "float32"
+    global_tokens: GlobalTokens | None = None
 
     def __post_init__(self) -> None:
         """Refuse what can never work.
 
         Raises:
-            InputError: as :class:`RunOptions`; an unknown ``on_bad`` or ``dtype``, or no data.
+            InputError: as :class:`RunOptions`; an unknown ``on_bad``, ``dtype`` or
+                ``global_tokens``, or no data.
         """
         super().__post_init__()
         _require_one_of("on_bad", self.on_bad, ("stop", "skip"))
         _require_one_of("dtype", self.dtype, DTYPES)
+        _require_one_of("global tokens", self.global_tokens or "none", GLOBAL_TOKENS)
         _require_positive("generate", self.generate)
         if self.generate and len(self.text_columns) > 1:
             raise InputError("--generate goes on with one text, not with pairs; name one column")

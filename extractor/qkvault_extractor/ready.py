@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from qkvault import METRICS, InputError, PlanMismatch, vector_precision
 from qkvault_extractor.batches import default_budget
+from qkvault_extractor.global_tokens import GLOBAL_TOKENS, find_rule
 from qkvault_extractor.identity import identify_model, tokenizer_hash
 from qkvault_extractor.options import DTYPES
 
@@ -99,7 +100,8 @@ def ready_for(
     name = model or find_model(path, spec)
     config, tokenizer = load_config(name), load_tokenizer(name)
     _refuse_other_model(path, spec, name, config, tokenizer)
-    loaded = load_model(name, config, tokenizer, device, _dtype_of(spec))
+    rule = find_rule(name, config, _global_tokens_of(spec))
+    loaded = load_model(name, config, tokenizer, device, _dtype_of(spec), rule)
     learnt = probe_for(loaded, records, spec.attention, spec.precision, spec.vectors)
     refuse_other_attention(path, spec, loaded, learnt)
     measured = spec.attention == "derived" or "attention" in spec.arrays
@@ -121,6 +123,18 @@ def _dtype_of(spec: VaultSpec) -> str:
     if told not in DTYPES:
         raise PlanMismatch(f"the vault asks for weights of type {told!r:.40}; use a newer qkvault")
     return str(told)
+
+
+def _global_tokens_of(spec: VaultSpec) -> str | None:
+    """Which tokens a vault's model is told are global; None where it is told nothing.
+
+    Raises:
+        PlanMismatch: ones that this release does not know.
+    """
+    told = spec.identity.get("global_tokens")
+    if told is not None and told not in GLOBAL_TOKENS:
+        raise PlanMismatch(f"the vault asks for global tokens {told!r:.40}; use a newer qkvault")
+    return None if told is None else str(told)
 
 
 def find_model(path: Place, spec: VaultSpec) -> str:

@@ -149,6 +149,12 @@ _OPTIONS = (
         help="Type of the weights and the model's arithmetic; auto: the checkpoint's own.",
     ),
     click.option(
+        "--global-tokens",
+        type=click.Choice(("none", "first", "question")),
+        help="Tokens of Longformer and LED that see all others: none, the first of each text, or"
+        " those of the first of two texts. By default what the checkpoint's own class does.",
+    ),
+    click.option(
         "--chat-template",
         is_flag=True,
         help="Texts are lists of messages, written out by the model's own chat template.",

@@ -27,6 +27,12 @@ _GEMMA: Final = {
     "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
     "initializer_range": 0.5,
 }
+LED: Final = {
+    **BART,
+    "attention_window": 8,
+    "max_encoder_position_embeddings": models.POSITIONS,
+    "max_decoder_position_embeddings": models.POSITIONS,
+}
 T5GEMMA: Final = {
     "encoder": _GEMMA,
     "decoder": {**_GEMMA, "cross_attention_hidden_size": models.WIDTH},
@@ -43,7 +49,14 @@ def pairs(
     )
 
 
-def built(title: str, prefix: str, settings: Mapping[str, Any], **flags: bool) -> Architecture:
+def built(
+    title: str,
+    prefix: str,
+    settings: Mapping[str, Any],
+    *,
+    first_is_global: bool = False,
+    **flags: bool,
+) -> Architecture:
     """A row of the bare model of some classes, by their settings."""
 
     def make(folder: Path) -> Path:
@@ -51,12 +64,18 @@ def built(title: str, prefix: str, settings: Mapping[str, Any], **flags: bool) -
         models.words(folder, single="$A </s>", pair="$A </s> $B </s>")
         return folder
 
-    return _row(title, make, **flags)
+    return _row(title, make, first_is_global=first_is_global, **flags)
 
 
-def _row(title: str, make: Callable[[Path], Path], **flags: bool) -> Architecture:
+def _row(
+    title: str,
+    make: Callable[[Path], Path],
+    *,
+    first_is_global: bool = False,
+    **flags: bool,
+) -> Architecture:
     def measure(folder: Path) -> Figures:
-        return fidelity.measure(make, folder, has_target=True)
+        return fidelity.measure(make, folder, has_target=True, first_is_global=first_is_global)
 
     return Architecture(title, measure, **flags)
 
@@ -111,16 +130,8 @@ ENCODER_DECODERS: Final = (
             "decoder_start_token_id": 0,
         },
     ),
-    built(
-        "LED (windows)",
-        "LED",
-        {
-            **BART,
-            "attention_window": 8,
-            "max_encoder_position_embeddings": models.POSITIONS,
-            "max_decoder_position_embeddings": models.POSITIONS,
-        },
-    ),
+    built("LED (windows)", "LED", LED),
+    built("LED (windows, first token global)", "LED", LED, first_is_global=True),
     built(
         "LongT5, local (neighbouring blocks, relative bias)",
         "LongT5",

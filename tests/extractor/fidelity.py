@@ -73,6 +73,7 @@ def measure(
     *,
     has_target: bool = False,
     class_name: str = "AutoModel",
+    first_is_global: bool = False,
 ) -> Figures:
     """Make a model of texts, extract some with it, and compare.
 
@@ -81,8 +82,11 @@ def measure(
         folder: an empty one.
         has_target: the model is an encoder-decoder, whose decoder reads a target.
         class_name: of transformers' classes, the one that the extractor has to load it by.
+        first_is_global: the first token of each text is to be global.
     """
-    data, options = folder / "texts.jsonl", {"target_column": "target"} if has_target else {}
+    data = folder / "texts.jsonl"
+    options = {"target_column": "target"} if has_target else {}
+    options |= {"global_tokens": "first"} if first_is_global else {}
     try:
         model = make_model(folder / "model")
         if has_target:
@@ -157,7 +161,8 @@ def difference_from_eager(
     their softmax where they are no weights; and whether some are not."""
     worst, of_scores = 0.0, False
     for batch in batches_of(vault):
-        output = run_model(model, class_name, batch, "eager")
+        first_is_global = vault.spec.identity.get("global_tokens") == "first"
+        output = run_model(model, class_name, batch, "eager", first_is_global=first_is_global)
         for stack in vault.spec.stacks:
             own = reported(output, vault, stack.name, batch)
             if len(own) != len(stack.layers):  # some were left out: those kept go by their numbers
@@ -236,7 +241,14 @@ def extract_to(out: Path, model: Path, data: Path, **options: Any) -> qkvault.Va
     return qkvault.open(out)
 
 
-def run_model(model: Path, class_name: str, batch: list[Any], implementation: str) -> Any:
+def run_model(
+    model: Path,
+    class_name: str,
+    batch: list[Any],
+    implementation: str,
+    *,
+    first_is_global: bool = False,
+) -> Any:
     """The model's own output for some examples of a vault, padded on the right, by plain code."""
     import transformers
 
@@ -251,6 +263,8 @@ def run_model(model: Path, class_name: str, batch: list[Any], implementation: st
     inputs = {"input_ids": _padded(ids), "attention_mask": _padded([(1,) * len(i) for i in ids])}
     if network.config.model_type == "bert":
         inputs["token_type_ids"] = _padded([record.segments for record in records])
+    if first_is_global:
+        inputs["global_attention_mask"] = _padded([(1,) + (0,) * (len(i) - 1) for i in ids])
     if network.config.is_encoder_decoder:
         read = [record.target.token_ids for record in records]
         inputs["decoder_input_ids"] = _padded(read)

@@ -11,9 +11,9 @@ import torch
 
 import qkvault
 from extractor.architecture import ENCODER
-from extractor.encoder_decoder_rows import BART, T5
+from extractor.encoder_decoder_rows import BART, LED, T5
 from extractor.fidelity import difference_from_eager, extract_to
-from extractor.models import POSITIONS, save, words, write_pairs, write_texts
+from extractor.models import save, words, write_pairs, write_texts
 from qkvault import Mask
 from qkvault_extractor.layouts import LAYOUTS
 from qkvault_extractor.layouts.reports import read_band, read_neighbours, read_parted
@@ -34,12 +34,7 @@ GLOBAL = ((0, 5, 11), (0,), ())
 """Global tokens of each example, of unequal number."""
 
 WINDOWS = [8, 4, 8]
-LED = {
-    **BART,
-    "attention_window": WINDOWS,
-    "max_encoder_position_embeddings": POSITIONS,
-    "max_decoder_position_embeddings": POSITIONS,
-}
+LED_WINDOWS = {**LED, "attention_window": WINDOWS}
 
 
 def load(folder: Path, prefix: str, settings: dict[str, Any]) -> Any:
@@ -84,7 +79,7 @@ def test_windows_are_what_the_paper_says_in_float64(
 ) -> None:
     """Beltagy et al. 2020, section 3.1, from the weights and the states before each layer."""
     led = prefix == "LED"
-    settings = LED if led else {**ENCODER, "attention_window": WINDOWS}
+    settings = LED_WINDOWS if led else {**ENCODER, "attention_window": WINDOWS}
     model, inputs = load(tmp_path, prefix, settings), batch(with_global)
     if led:
         inputs["decoder_input_ids"] = inputs["input_ids"][:, :5]
