@@ -71,7 +71,9 @@ def extract(
     watch = Stopwatch()
     check_out(options.out)
     with watch.stage("read"):
-        source = _TextSource(options, _load_inputs(options), watch)
+        inputs = _load_inputs(options)
+    with watch.stage("load"):
+        source = _TextSource(options, inputs, watch)
     return run_job(source, options.out, options, progress, watch, executor, window)
 
 

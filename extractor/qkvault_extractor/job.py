@@ -87,8 +87,9 @@ def run_job(
         As :func:`qkvault_extractor.extract`.
     """
     job = _Job(source, out, options, watch)
-    complete = job.plan_or_go_on() == "complete"
-    written = 0 if complete else job.run(executor, window, progress)
+    with watch.stage("plan"):  # all that is not counted for another
+        complete = job.plan_or_go_on() == "complete"
+        written = 0 if complete else job.run(executor, window, progress)
     return job.report(complete, written)
 
 
@@ -140,8 +141,10 @@ class _Job:
         self._probe: Probe | None = None
         self._writer: VaultWriter | None = None
         self._watch = watch
+        with watch.stage("load"):  # weights are hashed
+            own = source.identify()
         self._identity: dict[str, Json] = {
-            **source.identify(),
+            **own,
             "arrays": list(options.arrays),
             "attention": options.attention,
             "precision": options.precision,
@@ -162,11 +165,8 @@ class _Job:
         with self._watch.stage("tokenize"):
             records, rejects = self._source.make_records()
         loaded, probe = self._load_fitting(records, rejects)
-        spec = self._make_spec(loaded, probe)
-        with self._watch.stage("plan"):
-            self._writer = qkvault.create(
-                self._out, spec, records, rejects=[reject.to_json() for reject in rejects]
-            )
+        spec, noted = self._make_spec(loaded, probe), [reject.to_json() for reject in rejects]
+        self._writer = qkvault.create(self._out, spec, records, rejects=noted)
 
     def _load_fitting(
         self, records: Sequence[Record], rejects: list[Reject]

@@ -18,8 +18,8 @@ STAGES: Final[Mapping[str, str]] = {
     "read": "reading and checking the data",
     "tokenize": "tokenizing, writing out conversations",
     "generate": "generating continuations",
-    "load": "loading the model, trying its attention",
-    "plan": "writing the plan and the records",
+    "load": "libraries, tokenizer and model: loading, trying its attention",
+    "plan": "writing plan, records and manifest, looking for what is done",
     "forward": "the model itself",
     "pack": "casting, coding, thumbnails, metrics",
     "copy": "into the buffers of units",
@@ -32,8 +32,11 @@ STAGES: Final[Mapping[str, str]] = {
 OVERLAPPED: Final = ("compress", "write")
 """Stages of other threads, which go on beside the rest."""
 
+UNIT_STAGES: Final = ("forward", "pack", "copy", "wait")
+"""Stages of the thread that fills units, while others write them."""
+
 WAITED: Final = 0.1
-"""Share of a run from which waiting for the writers is what limits it."""
+"""Share of filling units from which waiting for the writers is what limits it."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,20 @@ class Profile:
 
     @property
     def limit(self) -> str:
-        """The writers' slower stage if they were waited for, else this thread's slowest."""
-        waited = self.seconds.get("wait", 0.0) > WAITED * self.wall
-        stages = [s for s in self.seconds if (s in OVERLAPPED) == waited and s != "wait"]
-        return max(stages, key=self.seconds.__getitem__, default="load")
+        """The stage that the run would gain most from if it were faster.
+
+        That is the longest; but where units wait for their writers, filling them takes as long as
+        writing does, and all of it counts for the writers' slower stage.
+        """
+        took = dict(self.seconds)
+        filling = sum(took.get(stage, 0.0) for stage in UNIT_STAGES)
+        writers = {stage: took.pop(stage) for stage in OVERLAPPED if stage in took}
+        if writers and took.get("wait", 0.0) > WAITED * filling:
+            slower = max(writers, key=writers.__getitem__)
+            took = {stage: s for stage, s in took.items() if stage not in UNIT_STAGES}
+            took[slower] = filling
+        took.pop("wait", None)
+        return max(took, key=took.__getitem__, default="load")
 
 
 class Stopwatch:

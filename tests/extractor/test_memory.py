@@ -115,6 +115,8 @@ def test_a_report_tells_where_the_time_went(tmp_path: Path) -> None:
         ({"forward": 2.0, "compress": 3.0, "write": 8.0, "wait": 5.0}, "write"),
         ({"forward": 2.0, "compress": 9.0, "write": 3.0, "wait": 5.0}, "compress"),
         ({"forward": 1.0, "copy": 4.0}, "copy"),
+        ({"tokenize": 6.0, "forward": 1.0, "write": 2.0, "wait": 1.5}, "tokenize"),
+        ({"load": 3.0, "forward": 2.0, "write": 4.0, "wait": 2.0}, "write"),
         ({}, "load"),
     ],
 )
