@@ -1,6 +1,7 @@
 """Write the small vaults that stand for a version of the format, with what must be read from them.
 
     python scripts/make_golden.py tests/golden/v2.0
+    python scripts/make_golden.py tests/golden/v2.0 widths
 
 Each vault is written once per version and never again: tests read it back for ever. Beside each
 stands ``NAME.npz``, every value that a reader must get. Nothing is random.
@@ -111,15 +112,29 @@ VAULTS: dict[str, tuple[VaultSpec, tuple[int | tuple[int, int], ...], bool]] = {
         ((9, 5), (4, 12), (70, 3), (8, 66)),
         True,
     ),
+    "widths": (
+        replace(
+            BASE,
+            stacks=(replace(DECODER, value_dim=3, widths=((4, 3), (2, 3), (4, 1))),),
+            vectors={"value": "int16"},
+            logits=0,
+            label_names=(),
+        ),
+        (9, 4),
+        True,
+    ),
 }
+SINCE = {"widths": "2.0"}
+"""Versions that have a vault of a name; the first one, where it is not named."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
+    parser.add_argument("names", nargs="*", help="which vaults; all if none is named")
     folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
-    for name in VAULTS:
+    for name in parser.parse_args().names or VAULTS:
         path = write(name, folder / f"{name}.vault")
         np.savez_compressed(folder / f"{name}.npz", **read(path))
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
@@ -231,6 +246,9 @@ def make_arrays(
         "key": wave((layers, stack.key_heads, keys, stack.head_dim), phase + 0.2),
         "value": wave((layers, stack.key_heads, keys, stack.value_dim), phase + 0.3),
     }
+    for name, values in made.items():
+        for layer, width in zip(values, stack.widths_of(name), strict=False):
+            layer[..., width:] = 0
     attention = softmax(made["query"], made["key"], stack)
     metrics = wave((layers, stack.heads, len(spec.metrics)), phase + 0.5)
     if stack.name == "cross":

@@ -34,7 +34,7 @@ from qkvault_extractor.values import (
     find_wrong_logits,
     find_wrong_sums,
 )
-from qkvault_extractor.vectors import stored_vectors
+from qkvault_extractor.vectors import fit_vectors, stored_vectors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -246,6 +246,7 @@ class Packer:
     def _pack_vectors(self, name: str, depth: int, vectors: Tensor, runs: list[Run]) -> None:
         """Store queries, keys or values, ``(example, head, token, dim)``."""
         self._norms.append(torch.linalg.vector_norm(vectors, dim=(1, 2, 3), dtype=torch.float32))
+        vectors = fit_vectors(vectors, *self._room(name))
         codes = stored_vectors(vectors, self._buffers[name].dtype)
         cuts = [(start, stop, q if name.endswith("/query") else k) for start, stop, q, k in runs]
         target, batch_rows = self._buffers[name], self._batch.rows
@@ -256,6 +257,11 @@ class Packer:
                 _scatter(target, rows, depth, values[start:stop, :, :tokens])
 
         self._outbox.send(codes, deliver, owned=codes is not vectors)
+
+    def _room(self, name: str) -> tuple[int, int]:
+        """Heads and width of an array's vectors, those of all its layers."""
+        target = self._buffers[name]
+        return target.shape[2], target.shape[4] - (target.dtype.name == "int16")
 
     def _take_metrics(self, call: AttentionCall) -> None:
         """Take what the metrics of a layer's heads need; many layers are then averaged at once."""

@@ -112,7 +112,7 @@ def find_kept(
     """Which calls attend to all tokens of the examples' own sequences, and to none else.
 
     Raises:
-        Mismatch: no call of a stack does, or those that do differ in heads or widths.
+        Mismatch: no call of a stack does, or those that do differ in heads.
     """
     kept = [False] * len(calls)
     for stack in dict.fromkeys(names):
@@ -124,13 +124,20 @@ def find_kept(
         own = [calls[i] for i in places if kept[i]]
         if not own:
             raise Mismatch(_explain_tokens(calls[places[0]], shape))
-        shapes = {_shape(call) for call in own}
-        if len(shapes) > 1:
-            raise Mismatch(f"its layers differ in heads or widths: {sorted(shapes)}")
-        heads, key_heads, _, _ = shapes.pop()
-        if heads % key_heads:
-            raise Mismatch(f"{heads} heads do not divide among {key_heads} key heads")
+        _refuse_uneven([_shape(call)[:2] for call in own])
     return kept
+
+
+def _refuse_uneven(shapes: Sequence[tuple[int, int]]) -> None:
+    """Refuse layers, of so many heads and key heads, that do not fit one stack."""
+    heads = {heads for heads, _ in shapes}
+    if len(heads) > 1:
+        raise Mismatch(f"its layers differ in heads: {sorted(heads)}")
+    most = max(key_heads for _, key_heads in shapes)
+    for count in (max(heads), *(key_heads for _, key_heads in shapes)):
+        whole, part = (count, most) if count >= most else (most, count)
+        if whole % part:
+            raise Mismatch(f"{whole} heads do not divide among {part} key heads")
 
 
 def _map_shape(call: AttentionCall) -> tuple[int, ...]:
@@ -210,7 +217,9 @@ def _make_stack(
     layers: tuple[int, ...],
     recipes: tuple[Recipe, ...],
 ) -> Stack:
-    heads, key_heads, head_dim, value_dim = _shape(calls[0])
+    shapes = [_shape(call) for call in calls]
+    heads, key_heads, head_dim, value_dim = map(max, zip(*shapes, strict=True))
+    widths = tuple(shape[2:] for shape in shapes)
     return Stack(
         name=name,
         layers=layers,
@@ -222,6 +231,7 @@ def _make_stack(
         scaling=tuple(call.scaling for call in calls),
         recipe=recipes,
         beside=_find_beside(calls, recipes),
+        widths=widths if len(set(widths)) > 1 else (),
     )
 
 

@@ -18,6 +18,21 @@ _LEAST_SCALE: Final = 0x0080
 _NAN_SCALE: Final = 0x7FC0
 
 
+def fit_vectors(vectors: Tensor, heads: int, width: int) -> Tensor:
+    """Vectors of a layer in the room of a stack whose layers differ; mostly they fill it.
+
+    Args:
+        vectors: ``(example, head, token, dim)``.
+        heads: of the layer that has most: a multiple of this one's, each of which is repeated, as
+            attention itself does with key heads that are fewer than query heads.
+        width: of the widest layer; what lies beyond this one's own is 0.
+    """
+    if vectors.shape[1] < heads:
+        vectors = vectors.repeat_interleave(heads // vectors.shape[1], 1)
+    lacking = width - vectors.shape[3]
+    return torch.nn.functional.pad(vectors, (0, lacking)) if lacking > 0 else vectors
+
+
 def stored_vectors(vectors: Tensor, dtype: np.dtype[Any]) -> Tensor:
     """Vectors as stored, where they are; the same tensor if nothing is to be done.
 

@@ -282,6 +282,8 @@ def _attributes(spec: VaultSpec, path: str) -> dict[str, Json]:
     attributes["encoding"] = encoding_of(spec, name)
     if name in MAPS and stack.beside is not None:
         attributes["beside"] = stack.beside
+    if widths := stack.widths_of(name):
+        attributes["widths"] = list(widths)
     if name in ("query", "key"):
         attributes["scaling"] = list(stack.scaling)
     if name in ("key", "value"):

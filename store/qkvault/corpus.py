@@ -13,6 +13,7 @@ from .axes import MAPS, own_cells, token_axes
 from .chunks import is_kept, stack_of
 from .errors import InputError, MissingArray, OutOfRange, VaultError
 from .scores import derive_attention
+from .vectors import crop_widths
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -191,6 +192,8 @@ class CorpusReader:
                 values = self._stored(int(places[0, 0]), name, rows)
             if padded:
                 _blank(name, values, sides)
+            if widths := self._widths(name):
+                values = crop_widths(values, widths, layers=1)
             arrays[name] = self._without_single_axes(values)
         return ScanBatch(examples, sides[:, 0], sides[:, 1], arrays)
 
@@ -225,12 +228,13 @@ class CorpusReader:
         query, key = (self._stored(length, name, rows) for name in ("query", "key"))
         shape = (*query.shape[:4], key.shape[3])  # (example, layer, head, query_token, key_token)
         out = np.empty(shape, np.float32)
+        widths = self._widths("query") or query.shape[4:] * len(self._layers)
         one_each = range(len(self._heads))  # keys were read once per query head
         for row, (queries, keys) in enumerate(sides.tolist()):
             for at, layer in enumerate(self._layers):
                 out[row, at, :, :queries, :keys] = derive_attention(
-                    query[row, at, :, :queries],
-                    key[row, at, :, :keys],
+                    query[row, at, :, :queries, : widths[at]],
+                    key[row, at, :, :keys, : widths[at]],
                     self.stack.scaling[layer],
                     self.stack.recipe[layer],
                     key_head=one_each,
@@ -240,6 +244,11 @@ class CorpusReader:
 
     def _reader(self, length: int, name: str) -> BlockReader | ImpliedBlocks:
         return self.vault.store.rows(length, f"{self.stack.name}/{name}").blocks()
+
+    def _widths(self, name: str) -> list[int]:
+        """Widths of the chosen layers; empty where all have the stack's."""
+        widths = self.stack.widths_of(name)
+        return [widths[layer] for layer in self._layers] if widths else []
 
     def _key_heads(self) -> list[int]:
         per_key_head = self.stack.heads // self.stack.key_heads

@@ -93,8 +93,16 @@ class DerivedReader:
         }
         query = self._vectors(self._query, row, layers, heads, tokens)
         key = self._vectors(self._key, row, layers, kept, range(width))
+        widths = self._stack.widths_of("query") or (query.shape[3],) * len(self.layers)
         jobs = [
-            partial(self._compute, query[at], key[at], *self._terms(layer), **settings, out=out[at])
+            partial(
+                self._compute,
+                query[at, ..., : widths[layer]],
+                key[at, ..., : widths[layer]],
+                *self._terms(layer),
+                **settings,
+                out=out[at],
+            )
             for at, layer in enumerate(layers)
         ]
         if len(jobs) > 1 and out.size >= _SHARED_CELLS:

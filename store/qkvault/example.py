@@ -150,7 +150,8 @@ class StackView:
                 f" re-extract with --arrays {arrays}"
             )
         reader = example.vault.store.rows(example.bucket, f"{self.spec.name}/{name}")
-        return HeadArray(name, reader, example.row, self._sides)
+        widths = self.spec.widths_of(name)
+        return HeadArray(name, reader, example.row, self._sides, widths)
 
 
 class Example:

@@ -10,7 +10,7 @@ import numpy as np
 from .axes import own_cells
 from .chunks import row_dims
 from .errors import InputError, OutOfRange, VaultError
-from .vectors import VECTOR_FILL
+from .vectors import VECTOR_FILL, crop_widths
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,12 +60,16 @@ class HeadArray:
     vault keeps; a negative number counts the kept ones from the end; a slice takes the kept layers
     whose numbers lie in it.
 
+    Vectors of layers of several widths are as wide as the widest that is asked for, and NaN where
+    a layer has no such dimension; :meth:`width_of` gives a layer's own.
+
     Every read is float32, and raises :class:`VaultError` rather than show what was not stored.
 
     Attributes:
         name: ``attention``, ``query``, ``key``, ``value``, ``thumbnail`` or ``scores``.
         dims: names of the axes.
-        shape: cropped to the example's own length, in the order of ``dims``.
+        shape: cropped to the example's own length, in the order of ``dims``; of layers of several
+            widths, that of the widest.
         layers: numbers of the layers along the first axis.
         precision: how the values are stored.
         max_error: largest absolute error of a weight; of a vector's value relative to it
@@ -77,6 +81,7 @@ class HeadArray:
         "_reader",
         "_row",
         "_width",
+        "_widths",
         "dims",
         "layers",
         "max_error",
@@ -90,6 +95,7 @@ class HeadArray:
         reader: RowSource,
         row: int,
         sides: tuple[int, int],
+        widths: tuple[int, ...] = (),
     ) -> None:
         meta = reader.meta
         tokens, width = own_cells(name, *sides)
@@ -102,6 +108,7 @@ class HeadArray:
         self._reader = reader
         self._row = row
         self._width = self.shape[3]
+        self._widths = widths
 
     @property
     def dtype(self) -> np.dtype[np.float32]:
@@ -165,12 +172,23 @@ class HeadArray:
         """
         return self._read(layer, head, range(*(tokens or (0, self.shape[2]))), raw=True)
 
+    def width_of(self, layer: int) -> int:
+        """Cells along the last axis of a layer.
+
+        Raises:
+            OutOfRange: the vault does not keep it.
+        """
+        place = self._layer_place(layer)
+        return self._widths[place] if self._widths else self._width
+
     def _read(self, layer: Any, head: Any, tokens: range, raw: bool = False) -> NDArray[Any]:
         layers, one_layer = self._layer_places(layer)
         heads, one_head = self._head_places(head)
         out = self._reader.read(self._row, layers, heads, tokens, self._width, raw)
         if tokens and not tokens.start and out.size:
             self._refuse_holes(out)
+        if self._widths:
+            out = crop_widths(out, [self._widths[place] for place in layers])
         if one_layer:
             out = out[0, 0] if one_head else out[0]
         elif one_head:

@@ -143,6 +143,7 @@ def _stack_part(
         recipe=tuple(pick_heads(stack.recipe[place], head_at) for place in layer_at),
         heads=len(head_at),
         key_heads=len(head_at) // per_key_head,
+        widths=tuple(stack.widths[place] for place in layer_at if stack.widths),
     )
     return _StackPart(part, layer_at, head_at, key_heads)
 

@@ -215,6 +215,9 @@ def _stack_document(stack: Stack) -> dict[str, Json]:
     }
     if stack.beside is None:
         del document["beside"]
+    document["widths"] = [list(pair) for pair in stack.widths]
+    if not stack.widths:
+        del document["widths"]
     return document
 
 
@@ -312,6 +315,7 @@ def _parse_stack(value: Mapping[str, Any]) -> Stack:
         scaling=tuple(value["scaling"]),
         recipe=parse_recipe(value["recipe"]) if "recipe" in value else (),
         beside=value.get("beside"),
+        widths=tuple(tuple(pair) for pair in value.get("widths", ())),
     )
 
 

@@ -120,7 +120,13 @@ def _problem(
     if not rows.size:
         return None
     if name not in MAPS:
-        return None if np.isfinite(decode_vectors(rows)).all() else "a value is not finite"
+        values = decode_vectors(rows)
+        if not np.isfinite(values).all():
+            return "a value is not finite"
+        first_layer = place[1] * meta.chunk[1]
+        widths = stack.widths_of(name)[first_layer : first_layer + len(values)]
+        beyond = any(layer[..., w:].any() for layer, w in zip(values, widths, strict=False))
+        return "a value beyond its layer's width is not 0" if beyond else None
     precision: Precision = "uint8" if name == "thumbnail" else vault.spec.precision
     return _attention_problem(rows, precision, stack, name == "attention", first)
 

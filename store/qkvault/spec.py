@@ -61,6 +61,9 @@ class Stack:
             keys that ``causal`` leaves, where none is given.
         beside: what its queries attend to that is no token, in words (summaries of blocks, say),
             where there is more of it than sinks that a recipe states; else None.
+        widths: per layer, the width of its own queries and keys and that of its values, where
+            these are not ``head_dim`` and ``value_dim`` in all layers (Gemma 4); else empty. What
+            is stored beyond a layer's own width is 0, and no reader uses it.
     """
 
     name: StackName
@@ -73,12 +76,20 @@ class Stack:
     scaling: tuple[float, ...]
     recipe: tuple[Recipe, ...] = ()
     beside: str | None = None
+    widths: tuple[tuple[int, int], ...] = ()
 
     @property
     def sums_to_one(self) -> bool:
         """Whether all of a row's weight goes to tokens."""
         sinks = [recipe.sinks for recipe in self.recipe]
         return self.beside is None and not any(s is not None and s.mode == "softmax" for s in sinks)
+
+    def widths_of(self, name: str) -> tuple[int, ...]:
+        """Width per layer of ``query``, ``key`` or ``value``; empty where all have the stack's, and
+        for arrays of attention."""
+        if name not in ("query", "key", "value"):
+            return ()
+        return tuple(width[name == "value"] for width in self.widths)
 
     def __post_init__(self) -> None:
         if not self.recipe:

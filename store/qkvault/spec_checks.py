@@ -64,6 +64,17 @@ def _check_derived(spec: VaultSpec) -> None:
                 raise ValueError(f"attention of layer {layer} is not derivable: {recipe.unknown}")
 
 
+def _check_widths(stack: Stack) -> None:
+    if stack.widths and len(stack.widths) != len(stack.layers):
+        raise ValueError(f"{len(stack.widths)} widths for {len(stack.layers)} layers")
+    most = (stack.head_dim, stack.value_dim)
+    for pair in stack.widths:
+        if len(pair) != 2 or not all(type(width) is int for width in pair):
+            raise ValueError("a layer's widths are not two numbers")
+        if not all(1 <= width <= limit for width, limit in zip(pair, most, strict=True)):
+            raise ValueError(f"a layer of widths {pair} in a stack of {most}")
+
+
 def _check_stack(stack: Stack) -> None:
     sizes = (stack.heads, stack.key_heads, stack.head_dim, stack.value_dim, len(stack.layers))
     if not all(type(size) is int and 1 <= size <= _MAX_SIZE for size in sizes):
@@ -78,6 +89,7 @@ def _check_stack(stack: Stack) -> None:
         raise ValueError(f"{len(stack.scaling)} scalings for {len(stack.layers)} layers")
     if not all(isinstance(s, int | float) and abs(s) <= _MAX_SCALING for s in stack.scaling):
         raise ValueError("a scaling is not a number")
+    _check_widths(stack)
     if type(stack.causal) is not bool:
         raise ValueError("causal is neither true nor false")
     if stack.beside is not None and not (isinstance(stack.beside, str) and stack.beside):

@@ -19,7 +19,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from .errors import InputError
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from .spec import VectorPrecision
@@ -74,3 +78,33 @@ def decode_vectors(codes: NDArray[Any]) -> NDArray[np.float32]:
 def scales_of(codes: NDArray[np.int16]) -> NDArray[np.float32]:
     """Scales of int16 vectors ``(..., dim + 1)``: float32 ``(..., 1)``."""
     return (codes[..., -1:].astype(np.int32) << 16).view(np.float32)
+
+
+def crop_widths(vectors: NDArray[Any], widths: Sequence[int], layers: int = 0) -> NDArray[Any]:
+    """Leave out what is stored beyond the own widths of layers (:attr:`qkvault.Stack.widths`).
+
+    Args:
+        vectors: floats or stored codes, the width of the widest along their last axis.
+        widths: of each layer along the axis ``layers``.
+        layers: which axis that is.
+
+    Returns:
+        As wide as the widest of these layers; NaN where a narrower one has no such dimension.
+
+    Raises:
+        InputError: codes of int16 of layers of several widths, which have no such number.
+    """
+    scales = int(vectors.dtype == np.int16)
+    widest = max(widths, default=vectors.shape[-1] - scales)
+    cropped = vectors[..., :widest]
+    if scales:
+        if len(set(widths)) > 1:
+            raise InputError(
+                "codes of layers of several widths were asked for; take layers of one width"
+            )
+        return np.concatenate([cropped, vectors[..., -1:]], -1)
+    if len(set(widths)) > 1:
+        cropped = cropped.copy()
+        for layer, width in zip(np.moveaxis(cropped, layers, 0), widths, strict=True):
+            layer[..., width:] = np.nan
+    return cropped

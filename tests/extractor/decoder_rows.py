@@ -9,6 +9,13 @@ from extractor import fidelity, models, xl_models
 from extractor.architecture import DECODER, ENCODER, LATENT, Architecture, gpt, text
 
 _FALCON: Final = gpt("hidden_size", "num_hidden_layers", "num_attention_heads")
+GEMMA_4: Final = {
+    **DECODER,
+    "sliding_window": 6,
+    "global_head_dim": 16,
+    "hidden_size_per_layer_input": 8,
+    "vocab_size_per_layer_input": 48,
+}
 
 
 def _trained_doge(folder: Path) -> Path:
@@ -110,6 +117,19 @@ DECODERS: Final = (
             "hidden_size_per_layer_input": 8,
             "vocab_size_per_layer_input": 48,
             "altup_num_inputs": 2,
+            "layer_types": ["sliding_attention", "full_attention", "full_attention"],
+        },
+    ),
+    text("Gemma 4 (layers of two widths)", "Gemma4Text", GEMMA_4, quick=True),
+    text(
+        "Gemma 4 (fewer key heads in some layers)",
+        "Gemma4Text",
+        {
+            **GEMMA_4,
+            "num_key_value_heads": 4,
+            "num_global_key_value_heads": 2,
+            "attention_k_eq_v": True,
+            "num_kv_shared_layers": 0,
             "layer_types": ["sliding_attention", "full_attention", "full_attention"],
         },
     ),

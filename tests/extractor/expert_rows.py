@@ -110,6 +110,7 @@ EXPERT_DECODERS: Final = (
         {**_NARROW, "shared_intermediate_size": 16},
     ),
     text("Hunyuan MoE", "HunYuanMoEV1", {**_NARROW, "moe_topk": 2}),
+    text("MiMo-V2-Flash (layers of two shapes)", "MiMoV2Flash", {**_NARROW, "sliding_window": 6}),
     text("Solar Open", "SolarOpen", {**_NARROW, "n_routed_experts": 4}),
     text("GLM-4-MoE Lite (latent attention)", "Glm4MoeLite", LATENT),
     text("Mistral 4 (latent attention)", "Mistral4", _without(LATENT, "head_dim")),

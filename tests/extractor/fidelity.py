@@ -211,15 +211,21 @@ def derived_difference(vault: qkvault.Vault, dtype: type[np.floating[Any]]) -> f
 
 
 def _describe(stack: qkvault.Stack) -> str:
-    widths = f"{stack.head_dim}" + (
-        f" (values {stack.value_dim})" if stack.value_dim != stack.head_dim else ""
-    )
+    widths = _describe_widths(stack.widths or ((stack.head_dim, stack.value_dim),))
     heads = f"{stack.heads} heads" + (
         f" on {stack.key_heads}" if stack.key_heads != stack.heads else ""
     )
     rules = list(dict.fromkeys(_describe_rule(recipe) for recipe in stack.recipe))
     layers = ", ".join(map(str, stack.layers))
     return f"{stack.name}, layers {layers}, {heads} of {widths}: {' / '.join(rules)}"
+
+
+def _describe_widths(widths: Sequence[tuple[int, int]]) -> str:
+    """Distinct widths of layers, those of values where they are others."""
+    return " and ".join(
+        f"{own}" + (f" (values {of_values})" if of_values != own else "")
+        for own, of_values in dict.fromkeys(widths)
+    )
 
 
 def _describe_rule(recipe: Recipe) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from extractor import fidelity, models
-from extractor.architecture import DECODER, ENCODER, Architecture, features, gpt, text
+from extractor.architecture import ENCODER, Architecture, features, gpt, text
 
 
 def _foreign(folder: Path) -> Path:
@@ -64,18 +64,6 @@ REFUSED: Final = (
     text("FNet", "FNet", ENCODER, refused=True),
     text(
         "xLSTM", "xLSTM", {"hidden_size": 32, "num_hidden_layers": 2, "num_heads": 4}, refused=True
-    ),
-    text(
-        "Gemma 4 (widths differ)",
-        "Gemma4Text",
-        {
-            **DECODER,
-            "sliding_window": 6,
-            "global_head_dim": 16,
-            "hidden_size_per_layer_input": 8,
-            "vocab_size_per_layer_input": 48,
-        },
-        refused=True,
     ),
     text(
         "CPM-Ant (tokens of its own)",

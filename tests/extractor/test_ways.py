@@ -10,6 +10,7 @@ import pytest
 
 import qkvault
 from extractor.architecture import DECODER, gpt
+from extractor.decoder_rows import GEMMA_4
 from extractor.fidelity import extract_to
 from extractor.models import ENCODER_DECODERS, save, words, write_pairs, write_texts
 from qkvault import InputError
@@ -153,15 +154,32 @@ def test_calls_of_one_attention_are_one_over_all_their_values(tmp_path: Path) ->
         extract_to(tmp_path / "derived", model, texts, attention="derive")
 
 
-def test_layers_of_unequal_widths_are_refused(tmp_path: Path) -> None:
+def test_layers_of_unequal_widths_keep_their_own(tmp_path: Path) -> None:
+    """Gemma 4's layers over all tokens have wider heads; with ``attention_k_eq_v``, fewer of them
+    for keys too."""
     settings = {
-        **DECODER,
-        "sliding_window": 6,
-        "global_head_dim": 16,
-        "hidden_size_per_layer_input": 8,
-        "vocab_size_per_layer_input": 48,
+        **GEMMA_4,
+        "num_key_value_heads": 4,
+        "num_global_key_value_heads": 2,
+        "attention_k_eq_v": True,
+        "num_kv_shared_layers": 0,
+        "layer_types": ["sliding_attention", "full_attention", "full_attention"],
     }
     model = save(tmp_path / "gemma", "Gemma4Text", "Model", settings)
-    with pytest.raises(InputError, match="its layers differ in heads or widths") as refused:
-        extract_to(tmp_path / "v", model, write_texts(tmp_path / "texts.jsonl", [20]))
-    assert str(refused.value).count("differ in heads") == 1, "told once, whatever was tried"
+    texts = write_texts(tmp_path / "texts.jsonl", [20, 9])
+    vault = extract_to(tmp_path / "v", model, texts)
+    (stack,) = vault.spec.stacks
+    assert stack.widths == ((8, 8), (16, 16), (16, 16))
+    assert (stack.heads, stack.key_heads, stack.head_dim) == (4, 4, 16)
+    for example in vault:
+        for layer, (width, _) in zip(stack.layers, stack.widths, strict=True):
+            assert example.query[layer].shape == (4, example.length, width)
+            assert np.abs(example.derive(layer) - example.attention[layer]).max() < 2e-3
+        twice = example.key[1]  # two key heads for four query heads: each stands twice
+        assert np.array_equal(twice[0], twice[1])
+        assert np.array_equal(twice[2], twice[3])
+        assert not np.array_equal(twice[1], twice[2])
+    assert qkvault.verify(vault.path, full=True, derive=True).ok
+    derived = extract_to(tmp_path / "derived", model, texts, attention="derive")
+    for one, other in zip(vault, derived, strict=True):
+        assert np.abs(one.attention[:] - other.attention[:]).max() < 1e-4

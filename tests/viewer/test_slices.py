@@ -14,6 +14,7 @@ from qkvault_viewer.slices import Cut, Slicer
 from qkvault_viewer.wire import Frame, encode
 from vaults import make_vault
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 CODE_ERROR = 2 / 255 * 0.5 + (0.5 / 255) ** 2
 """Half a step of the square-root code, where it is widest: at a weight of one."""
 
@@ -124,6 +125,19 @@ def test_vectors_recompute_the_attention_that_is_shown(vault: qkvault.Vault) -> 
         softmax = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
         shown = read(Slicer().head_map(example, "encoder", 1, head, "f32")).data
         assert np.abs(softmax - shown).max() < 1e-5
+
+
+def test_vectors_of_a_narrow_layer_are_as_wide_as_they_are() -> None:
+    with qkvault.open(GOLDEN / "v2.0" / "widths.vault") as vault:
+        for layer, (width, of_values) in zip((1, 3, 4), vault.spec.stacks[0].widths, strict=True):
+            cut = Slicer().vectors(vault[0], "decoder", layer, 3, ["query", "key", "value"])
+            frames = cut.read()
+            assert len(encode(*frames)) == cut.size
+            assert [frame.data.shape for frame in frames] == [
+                (9, width),
+                (9, width),
+                (9, of_values),
+            ]
 
 
 def test_float32_vectors_are_sent_as_they_are(tmp_path: Path) -> None:

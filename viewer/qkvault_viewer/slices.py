@@ -172,7 +172,9 @@ class Slicer:
             ]
 
         size = sum(
-            frame_bytes(array.shape[2:], 2 if array.precision == "float16" else 4)
+            frame_bytes(
+                (array.shape[2], array.width_of(layer)), 2 if array.precision == "float16" else 4
+            )
             for _, array, _ in wanted
         )
         return Cut(size, read)
