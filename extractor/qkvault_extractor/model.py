@@ -6,6 +6,7 @@ tensors only.
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -193,6 +194,8 @@ def load_model(
         may_lack_pooler=not classifies,
         dtype=find_dtype(dtype, config, place),
     )
+    if not classifies:
+        network = _part_with_text(network)
     settle(network, place, model)
     return LoadedModel(
         model=network,
@@ -204,6 +207,13 @@ def load_model(
             network, tokenizer, takes_padding=not classifies, global_tokens=global_tokens
         ),
     )
+
+
+def _part_with_text(network: PreTrainedModel) -> PreTrainedModel:
+    """The part that reads texts, of a model that has one for images or sounds beside it (CLIP)."""
+    part = getattr(network, "text_model", None)
+    alone = part is not None and "input_ids" in inspect.signature(part.forward).parameters
+    return part if alone else network  # type: ignore[return-value]  # a Module by its own stubs
 
 
 def _choose_factory(config: PreTrainedConfig, classifies: bool) -> Any:

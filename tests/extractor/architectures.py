@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from extractor.decoder_rows import DECODERS
+from extractor.dual_rows import DUALS
 from extractor.encoder_decoder_rows import ENCODER_DECODERS
 from extractor.encoder_rows import ENCODERS
 from extractor.expert_rows import EXPERT_DECODERS
@@ -21,6 +22,7 @@ GROUPS: Final[dict[str, tuple[Architecture, ...]]] = {
     "Decoders with experts": EXPERT_DECODERS,
     "Decoders with layers of other kinds": HYBRIDS,
     "Encoder-decoders": ENCODER_DECODERS,
+    "Texts, of models that see or hear too": DUALS,
     "Images and sounds, as features": FEATURES,
     "Refused": REFUSED,
 }

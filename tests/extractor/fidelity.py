@@ -262,6 +262,7 @@ def run_model(
         network = getattr(transformers, class_name).from_pretrained(
             model, attn_implementation=implementation, dtype=torch.float32
         )
+    network = getattr(network, "text_model", network)  # of CLIP
     network.eval()
     network.config.use_cache = False  # with a cache of past keys FSMT leaves its causal mask out
     records = [example.record for example in batch]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from extractor.models import tiny_bert, tiny_gpt2
+from extractor.models import save, tiny_bert, tiny_gpt2
 from qkvault import InputError, ResourceError
 from qkvault_extractor.feeding import TextFeed
 from qkvault_extractor.machine import resolve_device
@@ -165,3 +165,13 @@ def test_names(tmp_path: Path) -> None:
     assert name_model(str(tmp_path / "my-bert" / "model")) == "my-bert"
     assert name_model(str(tmp_path / "my-bert")) == "my-bert"
     assert name_model("bert-base-uncased") == "bert-base-uncased"
+
+
+def test_of_a_model_that_sees_too_the_half_for_texts_is_loaded(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    texts, images = {**sizes, "vocab_size": 48}, {**sizes, "image_size": 16, "patch_size": 8}
+    loaded = load(
+        save(tmp_path / "clip", "CLIP", "Model", {"text_config": texts, "vision_config": images})
+    )
+    assert type(loaded.model).__name__ == "CLIPTextModel"
+    assert not loaded.model.training
