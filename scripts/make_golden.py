@@ -62,6 +62,11 @@ BASE = VaultSpec(
     identity={"model": "made", "options": {"max_length": 128}},
     provenance={"made_by": "scripts/make_golden.py"},
 )
+SHARING = replace(
+    ENCODER,
+    recipe=(Recipe(unknown="part of the attention goes to summaries of blocks"),) * 2,
+    beside="summaries of blocks",
+)
 CROSS = replace(GROUPED, name="cross", causal=False, value_dim=2, recipe=())
 VAULTS: dict[str, tuple[VaultSpec, tuple[int | tuple[int, int], ...], bool]] = {
     "pair-uint16": (replace(BASE, metrics=("entropy", "first")), (5, 7, 12), True),
@@ -123,8 +128,9 @@ VAULTS: dict[str, tuple[VaultSpec, tuple[int | tuple[int, int], ...], bool]] = {
         (9, 4),
         True,
     ),
+    "beside": (replace(BASE, stacks=(SHARING,), logits=0, label_names=()), (5, 70), True),
 }
-SINCE = {"widths": "2.0"}
+SINCE = {"beside": "2.0", "widths": "2.0"}
 """Versions that have a vault of a name; the first one, where it is not named."""
 
 
@@ -250,6 +256,8 @@ def make_arrays(
         for layer, width in zip(values, stack.widths_of(name), strict=False):
             layer[..., width:] = 0
     attention = softmax(made["query"], made["key"], stack)
+    if stack.beside is not None:  # its first head gives it everything, its second a quarter
+        attention *= np.array([0.0, 0.75], np.float32)[:, None, None]
     metrics = wave((layers, stack.heads, len(spec.metrics)), phase + 0.5)
     if stack.name == "cross":
         metrics[..., [name == "self" for name in spec.metrics]] = np.nan

@@ -209,7 +209,7 @@ def _parse(document: dict[str, Any], path: str) -> ArrayMeta:
         dims=_names(document.get("dimension_names"), len(shape)),
         grid=grid,
         fill=float(cast("str | int", fill)),
-        may_be_empty="beside" in document["attributes"],
+        may_be_empty="beside" in document.get("attributes", {}),
     )
 
 
