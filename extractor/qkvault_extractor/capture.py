@@ -117,6 +117,8 @@ class Collector:
         left_out: places, among all attention calls of a forward pass, of those not to hand on.
         joined: places of those that are one with the call before: the same attention, over more
             values. They are handed on as one call, whose values lie side by side.
+        wide: compute attention in float32 where the model does in half precision, from the same
+            operands and by the same function: what it would be without rounding.
 
     Attributes:
         calls: attention calls of this forward pass that were handed on so far.
@@ -130,9 +132,12 @@ class Collector:
         attend: Attend | None = None,
         left_out: Collection[int] = (),
         joined: Collection[int] = (),
+        *,
+        wide: bool = False,
     ) -> None:
         self.calls = 0
         self.attend = attend
+        self.wide = wide
         setting, self._streamed = STREAMS.get(getattr(model.config, "model_type", ""), ("", ""))
         self.streams = 1 + getattr(model.config, setting, 0)
         self._left_out = frozenset(left_out)
@@ -267,10 +272,23 @@ def _capture_attention(
         output = collector.attend(collector.calls, query, key, value, attention_mask, scaling)
     else:
         eager = _own_eager(type(module))  # type: ignore[arg-type]  # a class hashes
-        output, attention = eager(module, query, key, value, attention_mask, **terms)
+        given = (query, key, value, attention_mask)
+        if collector is not None and collector.wide:
+            more = {name: _widen(term) for name, term in terms.items()}
+            output, attention = eager(module, *map(_widen, given), **more)
+            output = output.to(value.dtype)
+        else:
+            output, attention = eager(module, *given, **terms)
     if collector is not None:
         collector.record(module, query, key, value, attention, attention_mask, terms)
     return output, attention
+
+
+def _widen(x: Any) -> Any:
+    """A floating tensor in float32; what is none as it is."""
+    import torch
+
+    return x.float() if isinstance(x, torch.Tensor) and x.is_floating_point() else x
 
 
 def _scaling(query: Tensor, terms: Mapping[str, Any]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from qkvault import InputError, NotFinite, ResourceError
@@ -44,6 +44,8 @@ class Captured:
         left_out: place among all calls, and module, of the others.
         joined: place among all calls of those that are one with the call before.
         output: the model's.
+        exact_output: what it is if attention is computed in float32, from operands of half
+            precision; None of a model of float32, or where its code does not run so.
         difference: largest difference of attention found in the comparison.
     """
 
@@ -53,6 +55,7 @@ class Captured:
     joined: tuple[int, ...]
     output: object
     difference: float
+    exact_output: object = None
 
     @property
     def calls(self) -> list[AttentionCall]:
@@ -79,7 +82,7 @@ def capture(loaded: LoadedModel, batch: list[Record], *, spares_maps: bool = Fal
             found = _capture_by(way, loaded, batch, eager)
             if spares_maps and way == "kernel" and any(call.output is None for call in found.calls):
                 raise Mismatch(UNSEEN)
-            return found
+            return _add_exact(found, loaded, batch)
         except Mismatch as mismatch:
             # Ways that fail alike differ in figures only: one of them is enough.
             kind = str(mismatch).partition(":")[0].partition(" (by")[0]
@@ -137,6 +140,34 @@ def _refuse_overflow(loaded: LoadedModel, placed: list[Placed], sides: Sides) ->
                 raise NotFinite(
                     f"model {loaded.name}: {reason} on the longest text; {OVERFLOW}", reason
                 )
+
+
+def _add_exact(found: Captured, loaded: LoadedModel, batch: list[Record]) -> Captured:
+    """Run a model of half precision again, with attention in float32: rounding hides its rule."""
+    import torch
+
+    if all(call.weights.dtype == torch.float32 for call in found.calls):
+        return found
+    calls: list[AttentionCall] = []
+    left_out = [place for place, _ in found.left_out]
+    wide = collect(
+        loaded.model,
+        found.way,
+        calls.append,
+        left_out=left_out,
+        joined=found.joined,
+        describe=True,
+        wide=True,
+    )
+    try:
+        with wide:
+            output = loaded.forward(batch)
+    except Exception:  # the model's own code; it does without, and its recipes stay unknown
+        return found
+    if len(calls) != len(found.placed):
+        return found
+    placed = [one._replace(exact=exact) for one, exact in zip(found.placed, calls, strict=True)]
+    return replace(found, placed=placed, exact_output=output)
 
 
 def _run(loaded: LoadedModel, batch: list[Record], forward: Callable[[], Any]) -> Any:

@@ -173,6 +173,23 @@ def describe(scores: Scores, batch: int, heads: int) -> tuple[Tensor | None, Ten
     return mask if bool(hidden.any()) else None, bias if bool(bias.any()) else None
 
 
+def weigh(
+    query: Tensor, key: Tensor, scaling: float, mask: Tensor | None, bias: Tensor | None
+) -> Tensor:
+    """Attention in float32, ``(example, head, query_token, key_token)``.
+
+    Args:
+        query, key: ``(example, head, token, dim)``, key heads not repeated.
+        scaling: factor of their products.
+        mask, bias: of :func:`describe`.
+    """
+    wide = key.float().repeat_interleave(query.shape[1] // key.shape[1], 1)
+    scores = torch.matmul(query.float(), wide.transpose(-1, -2)) * scaling
+    for part in (bias, mask):
+        scores = scores if part is None else scores + part
+    return torch.softmax(scores, -1)
+
+
 def _part_heads(part: Tensor, batch: int, heads: int) -> Tensor:
     """Broadcastable to ``(example, head, query_token, key_token)``."""
     if part.ndim == 3:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from qkvault import InputError, Recipe, Stack, VectorPrecision, token_axes
 from qkvault_extractor.capture import Collector
-from qkvault_extractor.captured import capture
+from qkvault_extractor.captured import Captured, capture
 from qkvault_extractor.machine import quiet
 from qkvault_extractor.native import TOLERANCE, largest_output
 from qkvault_extractor.recipes import derived_difference
@@ -118,7 +118,7 @@ def probe(
             return seen
         _refuse_underivable(loaded, seen)
         if seen.way == "interface":
-            _check_tiles(loaded, seen, batch, captured.output)
+            _check_tiles(loaded, seen, batch, captured)
         else:
             _check_longest(loaded, seen, records)
         errors = [
@@ -152,8 +152,12 @@ def _refuse_underivable(loaded: LoadedModel, seen: Probe) -> None:
             )
 
 
-def _check_tiles(loaded: LoadedModel, seen: Probe, batch: list[Record], output: object) -> None:
-    """Run the model on attention in tiles: with padding, and without, where masks are left out."""
+def _check_tiles(loaded: LoadedModel, seen: Probe, batch: list[Record], captured: Captured) -> None:
+    """Run the model on attention in tiles: with padding, and without, where masks are left out.
+
+    Tiles compute in float32. In half precision their output is held against that of the model with
+    attention in float32, to which it must be no farther than the model's own output is.
+    """
     from qkvault_extractor.tiles import TiledAttention
 
     for records in (batch, batch[:1]):
@@ -163,8 +167,13 @@ def _check_tiles(loaded: LoadedModel, seen: Probe, batch: list[Record], output: 
         with Collector(loaded.model, lambda _: None, tiled):
             found = loaded.forward(records)
         tiled.finish()
-        drift = largest_output(found, output, [record.lengths[-1] for record in records])
-        if not drift <= 100 * TOLERANCE:
+        lengths = [record.lengths[-1] for record in records]
+        expected, allowed = captured.output, 100 * TOLERANCE
+        if captured.exact_output is not None:
+            expected = captured.exact_output
+            allowed = max(allowed, largest_output(captured.output, expected, lengths))
+        drift = largest_output(found, expected, lengths)
+        if not drift <= allowed:
             raise InputError(
                 f"model {loaded.name} gives another output when its attention is computed in tiles "
                 f"(by {drift:.1e}); use --attention store"

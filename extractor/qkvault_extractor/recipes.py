@@ -10,12 +10,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import torch
 
 from qkvault import (
     Mask,
     Recipe,
     RelativeBias,
     Sinks,
+    bound_derived,
     decode_vectors,
     derive_attention,
     encode_vectors,
@@ -32,6 +34,9 @@ DERIVED_TOLERANCE: Final = 2e-5
 
 MOST_BIASES: Final = 1 << 18
 """Most numbers of a bias table that a vault keeps."""
+
+HALF: Final = {torch.float16: "float16", torch.bfloat16: "bfloat16"}
+"""Types of half precision, by the names that rounding to them has in :mod:`qkvault.arithmetic`."""
 
 _HIDDEN: Final = -1e4
 """Additive masks hide by at least this much (the least number of float16 is -65504)."""
@@ -99,6 +104,33 @@ def _prove(call: AttentionCall, sides: tuple[int, int], known: Recipe) -> Recipe
     )
 
 
+def confirm(call: AttentionCall, sides: tuple[int, int], recipe: Recipe) -> Recipe:
+    """Hold a recipe, found in float32, against a call whose attention is of half precision.
+
+    Args:
+        call: a call of the probe.
+        sides: query tokens and key tokens of its first example.
+        recipe: what was found.
+
+    Returns:
+        It, or one that is ``unknown`` where rounding does not explain the difference.
+    """
+    precision = HALF.get(call.weights.dtype)
+    if precision is None or recipe.unknown is not None:
+        return recipe
+    query, key, attention = _first_example(call, sides)
+    derived = derive_attention(query, key, call.scaling, recipe)
+    allowed = bound_derived(query, key, call.scaling, recipe, derived, precision)
+    excess = float((np.abs(derived - attention) - allowed).max())
+    if excess <= 0:
+        return recipe
+    return _unknown(
+        f"attention derived from queries and keys differs from the model's by {excess:.1e} more "
+        f"than rounding to {precision} explains",
+        recipe.mask.causal,
+    )
+
+
 def derived_difference(
     call: AttentionCall,
     tokens: int | tuple[int, int],
@@ -114,16 +146,25 @@ def derived_difference(
         kept: how a vault keeps the queries and the keys that it derives from.
     """
     queries, keys = (tokens, tokens) if isinstance(tokens, int) else tokens
-    query, key, attention = (
-        part[0, :, :count].float().cpu().numpy()
-        for part, count in ((call.query, queries), (call.key, keys), (call.weights, queries))
-    )
+    query, key, attention = _first_example(call, (queries, keys))
     query, key = (
         decode_vectors(encode_vectors(part, how))
         for part, how in zip((query, key), kept, strict=True)
     )
     derived = derive_attention(query, key, call.scaling, recipe)
-    return float(np.abs(derived - attention[:, :, :keys]).max())
+    return float(np.abs(derived - attention).max())
+
+
+def _first_example(
+    call: AttentionCall, sides: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Queries, keys and attention of a call's first example, padding cut off."""
+    queries, keys = sides
+    query, key, attention = (
+        part[0, :, :count].float().cpu().numpy()
+        for part, count in ((call.query, queries), (call.key, keys), (call.weights, queries))
+    )
+    return query, key, attention[:, :, :keys]
 
 
 def _unknown(reason: str, causal: bool) -> Recipe:

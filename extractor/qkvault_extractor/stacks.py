@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from qkvault import STACKS, Lengths, Stack, StackName
 from qkvault_extractor.capture import join_calls, repeats
 from qkvault_extractor.native import UNSEEN, Mismatch
-from qkvault_extractor.recipes import find_cross_recipe, find_recipe
+from qkvault_extractor.recipes import confirm, find_cross_recipe, find_recipe
 
 if TYPE_CHECKING:
     from qkvault import Recipe, Record
@@ -155,10 +155,11 @@ def _explain_tokens(call: AttentionCall, shape: tuple[int, ...]) -> str:
 
 
 class Placed(NamedTuple):
-    """A call, and where it belongs."""
+    """A call, where it belongs, and the same with attention of float32 if its own is not."""
 
     call: AttentionCall
     site: Site
+    exact: AttentionCall | None = None
 
 
 def place_calls(
@@ -198,16 +199,18 @@ def describe_stacks(
         own = [one for one in placed if one.site.stack == stack]
         if not own:
             continue
-        tokens = sides.along(stack)[0][0]
+        first = sides.along(stack)[0]
         most = max(queries for queries, _ in longest.along(stack))
-        recipes = tuple(
-            find_cross_recipe(one.call)
-            if stack == "cross"
-            else find_recipe(one.call, tokens, most, tells_window=tells_window)
-            for one in own
-        )
+        recipes = []
+        for one in own:
+            exact = one.exact or one.call
+            if stack == "cross":
+                found = find_cross_recipe(exact)
+            else:
+                found = find_recipe(exact, first[0], most, tells_window=tells_window)
+            recipes.append(confirm(one.call, first, found))
         layers = tuple(one.site.layer for one in own)
-        stacks.append(_make_stack(stack, [one.call for one in own], layers, recipes))
+        stacks.append(_make_stack(stack, [one.call for one in own], layers, tuple(recipes)))
     return tuple(one.site for one in placed), tuple(stacks)
 
 

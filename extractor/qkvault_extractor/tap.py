@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from qkvault_extractor.capture import AttentionCall, Collector
-from qkvault_extractor.followed import Scores, add_terms, describe, to_heads
+from qkvault_extractor.followed import Scores, add_terms, describe, to_heads, weigh
 from qkvault_extractor.layouts import LAYOUTS
 from qkvault_extractor.layouts.steps import Steps
 from qkvault_extractor.opened import open_up
@@ -50,6 +50,8 @@ class Tap(Collector):
         left_out: as for :class:`~qkvault_extractor.capture.Collector`.
         describe: give masks, and what else is added to the scores, with each call.
         weigh: compute anew the attention that torch's fused function keeps to itself.
+        wide: give attention in float32, of the operands and the operations followed, if nothing
+            else happened to the scores; calls must be described.
     """
 
     def __init__(
@@ -61,8 +63,9 @@ class Tap(Collector):
         left_out: Collection[int] = (),
         describe: bool = False,
         weigh: bool = True,
+        wide: bool = False,
     ) -> None:
-        super().__init__(model, on_call, left_out=left_out)
+        super().__init__(model, on_call, left_out=left_out, wide=wide)
         self._implementation = implementation
         self._describe = describe
         self._weigh = weigh
@@ -119,6 +122,8 @@ class Tap(Collector):
         query, key, value, attention = (
             to_heads(x, self._batch) for x in (scores.query, scores.key, value, attention)
         )
+        if self.wide and scores.plain and attention.dtype != torch.float32:
+            attention = weigh(query, key, scores.scaling, mask, bias)
         terms = {"scaling": scores.scaling, "position_bias": bias}
         output = output.clone() if output is not None and self._describe else output
         self.record(scores.module, query, key, value, attention, mask, terms, output=output)

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 
-from qkvault import InputError, Mask, Recipe, bias_by_distance, visible_range
+from qkvault import (
+    ARITHMETIC_ERROR,
+    InputError,
+    Mask,
+    Recipe,
+    bias_by_distance,
+    bound_weights,
+    head_terms,
+    visible_range,
+)
 from qkvault_extractor.batch import ONE_SEQUENCE
 
 if TYPE_CHECKING:
@@ -110,7 +119,7 @@ class TiledAttention:
             weights = weigh(query[examples, :, rows], key[examples], part, scaling, recipe, rows)
             if self._on_tile is not None:
                 self._on_tile(index, examples.start, rows.start, weights)
-            mixed = _multiply(weights.to(value.dtype), value[examples])
+            mixed = _multiply(weights, value[examples].float())
             out[examples, rows] = mixed.transpose(1, 2)
         return out
 
@@ -182,7 +191,7 @@ def weigh(
         recipe: the layer's.
         rows: the tile's query tokens.
     """
-    scores = _multiply(query, key.transpose(2, 3)).float()
+    scores = _multiply(query.float(), key.float().transpose(2, 3))
     scores *= scaling
     if recipe.softcap is not None:
         scores.div_(recipe.softcap).tanh_().mul_(recipe.softcap)
@@ -200,6 +209,31 @@ def weigh(
     else:
         scores += mask
     return _softmax(scores, recipe)
+
+
+def bound(
+    query: Tensor,
+    key: Tensor,
+    scaling: float,
+    recipe: Recipe,
+    rows: slice,
+    weights: Tensor,
+    precision: str,
+) -> Tensor:
+    """How far a tile's weights of half precision may be from exact ones, ``(example, head,
+    query_token, key_token)``; arguments as of :func:`weigh`, which gave ``weights``, and
+    :func:`qkvault.bound_weights`."""
+    scaled = capped = _multiply(query.float(), key.float().transpose(2, 3)) * scaling
+    if recipe.softcap is not None:
+        capped = torch.tanh(scaled / recipe.softcap) * recipe.softcap
+    bias = _bias(recipe, scaled.shape, rows, scaled.device)
+    slopes, sinks = (
+        None if values is None else scaled.new_tensor(values)[:, None, None]
+        for values in head_terms(recipe, range(query.shape[1]))
+    )
+    parts = (scaled, capped, capped if bias is None else capped + bias, slopes, sinks)
+    found: Tensor = bound_weights(torch, precision, weights, recipe, *parts)
+    return found + ARITHMETIC_ERROR
 
 
 def _softmax(scores: Tensor, recipe: Recipe) -> Tensor:

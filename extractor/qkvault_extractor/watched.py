@@ -16,8 +16,8 @@ import torch
 
 from qkvault import InputError
 from qkvault_extractor.native import TOLERANCE
-from qkvault_extractor.recipes import DERIVED_TOLERANCE
-from qkvault_extractor.tiles import cut, shown_keys, weigh
+from qkvault_extractor.recipes import DERIVED_TOLERANCE, HALF
+from qkvault_extractor.tiles import bound, cut, shown_keys, weigh
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,11 +114,18 @@ class WatchedAttention:
             excess = self._excess(call, derived, row)  # (example,)
             self._excesses.append(torch.where(row.start < asking, excess, 0.0).amax())
 
+    def _allowed(self, call: AttentionCall, derived: Tensor, row: slice) -> Tensor | float:
+        precision = HALF.get(call.weights.dtype)
+        if precision is None:
+            return DERIVED_TOLERANCE
+        query, recipe = call.query[:, :, row], self._recipes[call.index]
+        return bound(query, call.key, call.scaling, recipe, row, derived, precision)
+
     def _excess(self, call: AttentionCall, derived: Tensor, row: slice) -> Tensor:
         """How far the rows of each example differ beyond what is allowed, ``(example,)``."""
         if call.attention is not None:
             difference = (derived - call.attention[:, :, row]).abs()
-            return (difference - DERIVED_TOLERANCE).flatten(1).amax(1)
+            return (difference - self._allowed(call, derived, row)).flatten(1).amax(1)
         assert call.output is not None, "attention, or what came of it, is there"
         shared = call.query.shape[1] // call.value.shape[1]
         values = call.value.repeat_interleave(shared, 1).to(derived.dtype)

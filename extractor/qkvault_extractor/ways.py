@@ -43,6 +43,7 @@ def collect(
     joined: Collection[int] = (),
     describe: bool = False,
     weigh: bool = True,
+    wide: bool = False,
 ) -> Collector:
     """Make a collector of a model's attention calls.
 
@@ -55,12 +56,21 @@ def collect(
         joined: places of those that are one with the call before.
         describe: give masks, and what else is added to the scores, with each call.
         weigh: compute anew the attention that torch's fused function keeps to itself.
+        wide: compute attention in float32, as :class:`~qkvault_extractor.capture.Collector` does.
     """
     if way == "interface":
-        return Collector(model, on_call, attend, left_out, joined)
+        return Collector(model, on_call, attend, left_out, joined, wide=wide)
     from qkvault_extractor.tap import Tap
 
     assert attend is None, "only the interface lets another function compute attention"
     assert not joined, "operations are followed one by one"
     implementation = "eager" if way == "operations" else None
-    return Tap(model, on_call, implementation, left_out=left_out, describe=describe, weigh=weigh)
+    return Tap(
+        model,
+        on_call,
+        implementation,
+        left_out=left_out,
+        describe=describe,
+        weigh=weigh,
+        wide=wide,
+    )

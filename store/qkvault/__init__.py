@@ -56,6 +56,7 @@ from .spec import (
 
 if TYPE_CHECKING:
     from .appending import append
+    from .arithmetic import ARITHMETIC_ERROR, bound_derived, bound_weights, head_terms
     from .axes import Lengths, token_axes
     from .claims import LEASE_S
     from .copying import copy
@@ -87,6 +88,10 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "append": "appending",
+    "ARITHMETIC_ERROR": "arithmetic",
+    "bound_derived": "arithmetic",
+    "bound_weights": "arithmetic",
+    "head_terms": "arithmetic",
     "Lengths": "axes",
     "token_axes": "axes",
     "LEASE_S": "claims",
@@ -140,6 +145,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "ARITHMETIC_ERROR",
     "ARRAYS",
     "DEFAULT_PRECISION",
     "FORMAT_VERSION",
@@ -203,6 +209,8 @@ __all__ = [
     "__version__",
     "append",
     "bias_by_distance",
+    "bound_derived",
+    "bound_weights",
     "choose_vectors",
     "copy",
     "create",
@@ -216,6 +224,7 @@ __all__ = [
     "export",
     "forward_cost",
     "head_metrics",
+    "head_terms",
     "leave_out",
     "locate",
     "make_thumbnail",

@@ -9,7 +9,8 @@ How far the two may differ is known. Keeping a vector x changes each of its numb
 
 to first order. Scores that move by at most ``e`` move the odds ``p / (1 - p)`` of a weight by at
 most a factor ``exp(2 e)``, and so the weight by at most ``p (1 - p) (exp(2 e) - 1)``. To that come
-the error of the code that attention is stored in, and that of float32 arithmetic.
+the error of the code that attention is stored in, and that of the model's arithmetic: of float32,
+or, where the plan's provenance says so, of half precision (:mod:`qkvault.arithmetic`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import numpy as np
 
+from .arithmetic import ARITHMETIC_ERROR, UNIT_ROUNDOFF, bound_derived
 from .derived import refuse_underivable
 from .errors import MissingArray, VaultError
 from .precision import MAX_ERROR, pool_attention
@@ -31,11 +33,8 @@ if TYPE_CHECKING:
 
     from .example import Example, StackView
     from .heads import HeadArray
-    from .spec import VectorPrecision
+    from .spec import Json, VectorPrecision
     from .vault import Vault
-
-ARITHMETIC_ERROR: Final = 5e-6
-"""Largest error of a weight that computing in float32 makes, in the model and here together."""
 
 _CELLS_AT_ONCE: Final = 1 << 24
 _SECOND_ORDER: Final = 1.001  # what products of two errors add, and stored numbers for true ones
@@ -101,7 +100,7 @@ def _compare(example: Example, view: StackView, layer: int) -> Difference:
     for head in range(0, view.spec.heads, step):
         heads = range(head, min(head + step, view.spec.heads))
         found = view.derive(layer, heads)
-        allowed = _allowed(view, layer, heads, found)
+        allowed = _allowed(view, layer, heads, found, example.vault.spec.provenance.get("dtype"))
         if name == "thumbnail":
             found, allowed = pool_attention(found), pool_attention(allowed)
             allowed += np.float32(MAX_ERROR["uint8"])
@@ -116,25 +115,51 @@ def _compare(example: Example, view: StackView, layer: int) -> Difference:
 
 
 def _allowed(
-    view: StackView, layer: int, heads: range, weights: NDArray[np.float32]
+    view: StackView, layer: int, heads: range, weights: NDArray[np.float32], arithmetic: Json
 ) -> NDArray[np.float32]:
-    """How far derived weights may be from the model's, ``(head, query_token, key_token)``."""
-    if view.query.precision == view.key.precision == "float32":
-        return np.full_like(weights, ARITHMETIC_ERROR)
-    shared = view.spec.heads // view.spec.key_heads
+    """How far derived weights may be from the model's, ``(head, query_token, key_token)``.
+
+    Args:
+        view: the stack of an example.
+        layer: the model's own number.
+        heads: whose weights.
+        weights: derived, of the same axes.
+        arithmetic: the type that the model computed in, as its vault tells.
+    """
+    spec, depth = view.spec, view.spec.layers.index(layer)
+    shared = spec.heads // spec.key_heads
     key_heads = sorted({head // shared for head in heads})
-    query, key = np.abs(view.query[layer, heads]), np.abs(view.key[layer, key_heads])
+    query, key = view.query[layer, heads], view.key[layer, key_heads]
     places = [key_heads.index(head // shared) for head in heads]
-    scaling = view.spec.scaling[view.spec.layers.index(layer)]
+    moved = _moved(view, query, key, spec.scaling[depth], places)
+    if isinstance(arithmetic, str) and arithmetic in UNIT_ROUNDOFF:
+        terms = spec.scaling[depth], spec.recipe[depth], weights, arithmetic
+        moves = moved[:, :, None]
+        allowed = bound_derived(query, key, *terms, moved=moves, key_head=places, heads=heads)
+    else:
+        allowed = weights * (1 - weights) * np.expm1(2 * moved)[:, :, None]
+        allowed += np.float32(ARITHMETIC_ERROR)
+    return np.minimum(allowed, np.float32(1.0))
+
+
+def _moved(
+    view: StackView,
+    query: NDArray[np.float32],
+    key: NDArray[np.float32],
+    scaling: float,
+    places: list[int],
+) -> NDArray[np.float32]:
+    """How far the scores of each row may be off since vectors are kept as they are,
+    ``(head, query_token)``."""
+    if view.query.precision == view.key.precision == "float32":
+        return np.zeros(query.shape[:2], np.float32)
+    query, key = np.abs(query), np.abs(key)
     sizes = derive_scores(query, key, abs(scaling), Recipe(), key_head=places)
     (of_query, at_query), (of_key, at_key) = _errors(view.query, query), _errors(view.key, key)
-    moved = (of_query + of_key) * sizes.max(-1)  # (head, query_token)
+    moved: NDArray[np.float32] = (of_query + of_key) * sizes.max(-1)
     moved += abs(scaling) * query.sum(-1) * at_key.max(-1)[places, None]
     moved += abs(scaling) * at_query * key.sum(-1).max(-1)[places, None]
-    moved *= np.float32(_SECOND_ORDER)
-    allowed: NDArray[np.float32] = weights * (1 - weights) * np.expm1(2 * moved)[:, :, None]
-    allowed += np.float32(ARITHMETIC_ERROR)
-    return np.minimum(allowed, np.float32(1.0))
+    return moved * np.float32(_SECOND_ORDER)
 
 
 def _errors(array: HeadArray, sizes: NDArray[np.float32]) -> tuple[np.float32, NDArray[np.float32]]:

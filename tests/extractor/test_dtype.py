@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import qkvault
 from extractor.models import tiny_bert, write_texts
-from qkvault import InputError, PlanMismatch
+from qkvault import PlanMismatch
 from qkvault_cli.main import main
 from qkvault_extractor import ExtractOptions, extract
 from qkvault_extractor.machine import find_dtype
@@ -48,11 +48,6 @@ def test_what_is_stored_is_what_the_model_computed(dtype: Any, tmp_path: Path) -
                 assert np.array_equal(kept, own[layer][0].float().clamp(max=1).numpy())
     with pytest.raises(PlanMismatch, match="dtype"):
         extract(replace(options, dtype="float32"))
-
-
-def test_derived_attention_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="use --attention store"):
-        extract(options_for(tmp_path, dtype="bfloat16", attention="derive"))
 
 
 @pytest.mark.parametrize(
