@@ -44,6 +44,8 @@ How true a vault is to its model, by architecture. Each row is a tiny model with
   all examples, layers and heads. Where these are not what the model runs (†), the largest
   difference of attention times values from what torch's fused function gave. Where they are
   scores before softmax (‡), in all stacks or in some, the largest difference from their softmax.
+  Where a model reports means over its heads (WavLM), the difference from the weights of each head
+  that torch's multi-head attention gives when asked for them.
 - **derived, float32 / float16**: largest difference of attention derived from queries and keys,
   kept as such, from that stored.
 - **layers, heads, rule**: layers by the model's own numbers, heads (on key heads), their width, and

@@ -56,7 +56,7 @@ class _FeatureSource:
 
         self._given = options.model
         self._features = features
-        self._model = load_feature_model(options.model, options.device)
+        self._model = load_feature_model(options.model, options.device, features.arguments)
         self._input = input_name(self._model)
 
     @property
@@ -92,7 +92,7 @@ class _FeatureSource:
 
     def tell(self) -> dict[str, Json]:
         """Where the model came from, and what the examples looked like."""
-        shapes = sorted(set(self._features.shapes))
+        shapes = sorted({shape for shape, _ in self._features.kinds})
         return {
             **({"location": self._given} if isinstance(self._given, str) else {}),
             "input": self._input,

@@ -20,6 +20,8 @@ from qkvault_extractor.model import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from transformers import PreTrainedConfig, PreTrainedModel
 
     from qkvault_extractor.feeding import Feed
@@ -28,11 +30,12 @@ IMAGE_HEADS: Final = tuple(
     f"ForImageClassification{kind}"
     for kind in ("", "WithTeacher", "Learned", "Fourier", "ConvProcessing")
 )
+_PLAIN: Final = inspect.Parameter.POSITIONAL_OR_KEYWORD
 AUDIO_HEADS: Final = ("ForAudioClassification", "ForSequenceClassification")
 
 
 def load_feature_model(
-    model: str | Path | PreTrainedModel, device: str = "auto"
+    model: str | Path | PreTrainedModel, device: str = "auto", arguments: Sequence[str] = ()
 ) -> PreTrainedModel:
     """Load the encoder of a model that takes features, with its classification head if it has one.
 
@@ -40,17 +43,18 @@ def load_feature_model(
         model: local folder or Hub name, loaded as float32; or a transformers model in evaluation
             mode, which is taken as it is, where it is.
         device: where a folder's model goes; of a loaded one, ``auto``.
+        arguments: names of what it will be given beside the features.
 
     Returns:
         The model; of one with several parts (CLIP's text and vision, Whisper's encoder and decoder)
         the part that takes features.
 
     Raises:
-        InputError: it cannot be loaded, takes no features, or is in training mode.
+        InputError: it cannot be loaded, takes no features, other arguments, or is in training mode.
         ResourceError: no such device, or not enough memory.
     """
     if isinstance(model, str | Path):
-        return _load_folder(str(model), device)
+        return _load_folder(str(model), device, arguments)
     from transformers import PreTrainedModel
 
     if not isinstance(model, PreTrainedModel):
@@ -59,7 +63,7 @@ def load_feature_model(
         raise InputError(f"device {device} was asked for, but the model given has its own already")
     if model.training:
         raise InputError(f"the {type(model).__name__} is in training mode; call its eval() first")
-    return _part_with_features(model, type(model).__name__)
+    return _part_with_features(model, type(model).__name__, arguments)
 
 
 def ready_feature_model(model: PreTrainedModel, name: str, feed: Feed) -> LoadedModel:
@@ -95,7 +99,7 @@ def name_loaded(given: str | Path | PreTrainedModel) -> str:
     return name_model(path) if path else type(given).__name__
 
 
-def _load_folder(model: str, device: str) -> PreTrainedModel:
+def _load_folder(model: str, device: str, arguments: Sequence[str]) -> PreTrainedModel:
     from transformers import (
         AutoModel,
         AutoModelForAudioClassification,
@@ -112,12 +116,14 @@ def _load_folder(model: str, device: str) -> PreTrainedModel:
     elif hasattr(config, "vision_config"):  # CLIP and its kin: the text half is not loaded
         config = config.vision_config
     network = read_weights(model, config, factory, may_lack_pooler=factory is AutoModel)
-    part = _part_with_features(network, model)
+    part = _part_with_features(network, model, arguments)
     settle(part, place, model)
     return part
 
 
-def _part_with_features(network: PreTrainedModel, name: str) -> PreTrainedModel:
+def _part_with_features(
+    network: PreTrainedModel, name: str, arguments: Sequence[str]
+) -> PreTrainedModel:
     """The model itself, its encoder, or its vision model: whichever takes features."""
     part: Any = network
     if "decoder_input_ids" in inspect.signature(network.forward).parameters:
@@ -125,7 +131,7 @@ def _part_with_features(network: PreTrainedModel, name: str) -> PreTrainedModel:
     elif not _features_of(network):
         part = getattr(network, "vision_model", network)
     if given := _features_of(part):
-        _refuse_more(part, given)
+        _refuse_others(part, given, arguments)
         return part  # type: ignore[no-any-return]
     raise InputError(
         f"model {name} (type {network.config.model_type}) takes {network.main_input_name}, not "
@@ -134,14 +140,18 @@ def _part_with_features(network: PreTrainedModel, name: str) -> PreTrainedModel:
     )
 
 
-def _refuse_more(model: Any, given: str) -> None:
-    """Refuse a model that asks for more than features."""
-    taken = inspect.signature(model.forward).parameters.values()
-    asked = [p.name for p in taken if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
-    if more := [name for name in asked if name != given]:
+def _refuse_others(model: Any, given: str, arguments: Sequence[str]) -> None:
+    """Refuse a model that asks for more than it is given, or does not know what it is given."""
+    taken = inspect.signature(model.forward).parameters
+    asked = {n for n, p in taken.items() if p.default is p.empty and p.kind is _PLAIN}
+    if lacking := sorted(asked - {given, *arguments}):
         raise InputError(
-            f"model {type(model).__name__} takes {' and '.join(more)} beside {given}, "
-            "which ready-made features do not hold"
+            f"model {type(model).__name__} takes {' and '.join(lacking)} beside {given}; give "
+            "Features these arguments"
+        )
+    if strange := sorted({*arguments} - ({*taken} - {given})):
+        raise InputError(
+            f"model {type(model).__name__} takes no argument {strange[0]} beside {given}"
         )
 
 

@@ -14,11 +14,12 @@ import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from qkvault import InputError, Record
+from qkvault_extractor.features import layouts, to_tensors
 from qkvault_extractor.machine import quiet
 from qkvault_extractor.stacks import CROSS
 from qkvault_extractor.targets import learnt_target
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from qkvault import Target
     from qkvault_extractor.capture import AttentionCall
-    from qkvault_extractor.features import FeatureSet, Shape
+    from qkvault_extractor.features import FeatureSet, Kind
 
 SPECIAL_NAMES: Final = {
     "cls_token": "[CLS]",
@@ -67,12 +68,12 @@ def make_records(model: PreTrainedModel, name: str, features: FeatureSet) -> lis
     Raises:
         InputError: the model does not take values of a shape, or no attention is seen.
     """
-    found: dict[Shape, Tokens] = {}
+    found: dict[Kind, Tokens] = {}
     records = []
-    for row, shape in zip(features.rows, features.shapes, strict=True):
-        if shape not in found:
-            found[shape] = _find_tokens(model, name, features.read(row.id))
-        tokens = found[shape]
+    for row, kind in zip(features.rows, features.kinds, strict=True):
+        if kind not in found:
+            found[kind] = _find_tokens(model, name, features.read(row.id, name))
+        tokens = found[kind]
         count = len(tokens.names)
         records.append(
             Record(
@@ -90,13 +91,13 @@ def make_records(model: PreTrainedModel, name: str, features: FeatureSet) -> lis
     return records
 
 
-def _find_tokens(model: PreTrainedModel, name: str, values: NDArray[np.float32]) -> Tokens:
+def _find_tokens(model: PreTrainedModel, name: str, given: dict[str, NDArray[Any]]) -> Tokens:
     import torch
 
-    grids: list[Grid] = []
-    seen = _see(model, name, values, grids)
+    values, grids = given[name], layouts(given)
+    seen = _see(model, name, given, grids)
     noise = np.random.default_rng(0).standard_normal(values.shape).astype(np.float32)
-    vectors, others = seen.vectors, _see(model, name, values + noise, []).vectors
+    vectors, others = seen.vectors, _see(model, name, {**given, name: values + noise}, []).vectors
     if vectors.shape[0] != 1 or vectors.shape != others.shape:
         raise InputError(
             f"model {type(model).__name__} attends within {vectors.shape[0]} parts of an example "
@@ -107,7 +108,7 @@ def _find_tokens(model: PreTrainedModel, name: str, values: NDArray[np.float32])
         torch.equal(a, b) for a, b in zip(vectors[0].unbind(1), others[0].unbind(1), strict=True)
     ]
     return Tokens(
-        tuple(_name_tokens(special, _special_names(model), grids, values.ndim)),
+        tuple(_name_tokens(special, _special_names(model), grids, _kind_of_token(name, values))),
         tuple(map(int, special)),
         _make_target(model, seen.learnt) if seen.learnt else None,
     )
@@ -120,15 +121,15 @@ def _make_target(model: PreTrainedModel, count: int) -> Target:
 
 
 def _name_tokens(
-    special: list[bool], names: list[str], grids: list[Grid], axes: int
+    special: list[bool], names: list[str], grids: list[Grid], kind: str
 ) -> Iterator[str]:
     """Name tokens in order.
 
     Args:
         special: whether each of them is.
         names: of special tokens.
-        grids: what convolutions laid out, in order.
-        axes: of the input.
+        grids: what was laid out, in order.
+        kind: what others are called where they lie in none of these.
     """
     count = special.count(False)
     grid = next((grid for grid in reversed(grids) if math.prod(grid) == count), None)
@@ -137,11 +138,15 @@ def _name_tokens(
     if grid is not None:
         own = (f"patch {','.join(map(str, cell))}" for cell in np.ndindex(*grid))
     else:
-        kind = "frame" if axes <= 2 else "token"  # samples or spectrograms run along time
         own = (f"{kind} {number}" for number in range(count))
     others = iter(names)
     for is_special in special:
         yield next(others) if is_special else next(own)
+
+
+def _kind_of_token(name: str, values: NDArray[Any]) -> str:
+    """Samples and spectrograms run along time."""
+    return "frame" if values.ndim <= 2 and not name.startswith("pixel") else "token"
 
 
 def _special_names(model: PreTrainedModel) -> list[str]:
@@ -178,14 +183,14 @@ class _Enough(Exception):  # noqa: N818  # no error: it ends a forward pass that
 
 
 def _see(
-    model: PreTrainedModel, name: str, values: NDArray[np.float32], grids: list[Grid]
+    model: PreTrainedModel, name: str, given: dict[str, NDArray[Any]], grids: list[Grid]
 ) -> _Sight:
     """Run a model until its attention has told what its tokens are.
 
     Args:
         model: takes features.
         name: its argument for them.
-        values: one example's.
+        given: one example's values, and further arguments.
         grids: filled with the cells that convolutions of two or three axes lay out.
     """
     import torch
@@ -214,7 +219,7 @@ def _see(
     def note(module: nn.Module, given: object, output: Tensor) -> None:
         grids.append(tuple(output.shape[2:]))
 
-    inputs = {name: torch.from_numpy(values[None]).to(model.device, model.dtype)}
+    inputs = to_tensors([given], model.device, model.dtype)
     with ExitStack() as stack, torch.inference_mode(), quiet():
         for module in model.modules():
             if isinstance(module, nn.Conv2d | nn.Conv3d | nn.MaxPool2d):
@@ -228,7 +233,7 @@ def _see(
         except Exception as error:  # the model's own code; whatever it raises names the reason
             reason = str(error).strip().splitlines()
             raise InputError(
-                f"model {type(model).__name__} does not take {name} of shape {values.shape}: "
+                f"model {type(model).__name__} does not take {name} of shape {given[name].shape}: "
                 f"{reason[0] if reason else repr(error)}"
             ) from error
     if not found:

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 
+Kind = tuple[Shape, tuple[tuple[str, Shape, tuple[int, ...]], ...]]
+"""Shape of an example's values; of each further argument name, shape, and whole numbers in a row,
+which tell how the values are laid out."""
+
 
 @dataclass(frozen=True, eq=False)
 class Features:
@@ -41,6 +45,9 @@ class Features:
         text: a caption or transcript, to be shown and searched; the model does not see it.
         label: gold label, if there is one.
         columns: what else is known of the example, as JSON.
+        arguments: what the model is to be given beside the values, by its names for it, again
+            without a batch axis: ``{"spatial_shapes": (24, 32)}``. Whole numbers and booleans stay
+            what they are.
     """
 
     values: Any
@@ -48,14 +55,15 @@ class Features:
     text: str = ""
     label: Label = None
     columns: Mapping[str, Json] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What an example's values were when they were first read."""
+    """What an example's values and further arguments were when they were first read."""
 
     place: int
-    shape: Shape
+    kind: Kind
     digest: bytes
 
 
@@ -68,17 +76,21 @@ class FeatureSet:
 
     Attributes:
         rows: what is known of each example, its values apart.
-        shapes: shape of each one's values, and with :attr:`rows` in one order.
-        hash: of rows and values, 64 hexadecimal digits.
+        kinds: what tells apart examples that cannot share a forward pass; with :attr:`rows` in one
+            order.
+        arguments: names of what the model is given beside the values.
+        hash: of rows, values and arguments, 64 hexadecimal digits.
 
     Raises:
-        InputError: no examples; values that are no finite numbers; an id or label that cannot be.
+        InputError: no examples; values that are no finite numbers; an id or label that cannot be;
+            arguments that not all have.
     """
 
     def __init__(self, inputs: Iterable[Features]) -> None:
         lazy = hasattr(inputs, "__getitem__") and hasattr(inputs, "__len__")
         self._inputs = cast("Sequence[Features]", inputs) if lazy else list(inputs)
         self.rows: list[Row] = []
+        self.arguments: list[str] = []
         self._seen: dict[str, _Seen] = {}
         digest = hashlib.sha256(b"qkvault features 1\n")
         for place in range(len(self._inputs)):
@@ -88,38 +100,48 @@ class FeatureSet:
                 raise InputError(
                     f"{row.source}: id {row.id!r} stands at {self._seen[row.id].place} already"
                 )
-            values = _to_array(example.values, row)
-            seen = _Seen(place, values.shape, _hash_values(values))
+            given = _to_arrays(example, row)
+            if self.rows and given.keys() != {"", *self.arguments}:
+                raise InputError(
+                    f"{row.source}: has the arguments {sorted(example.arguments)}, where those "
+                    f"before have {self.arguments}"
+                )
+            self.arguments = sorted(example.arguments)
+            seen = _Seen(place, _kind_of(given), _hash_arrays(given))
             self.rows.append(row)
             self._seen[row.id] = seen
             digest.update(seen.digest)
         if not self.rows:
             raise InputError("no features given; there has to be one example at least")
         digest.update(bytes.fromhex(text_hash(self.rows)))
-        self.shapes = [seen.shape for seen in self._seen.values()]
+        self.kinds = [seen.kind for seen in self._seen.values()]
         self.hash = digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def shape(self, example_id: str) -> Shape:
-        """Shape of an example's values."""
-        return self._seen[example_id].shape
+    def kind(self, example_id: str) -> Kind:
+        """What tells an example apart from those it can share no forward pass with."""
+        return self._seen[example_id].kind
 
-    def read(self, example_id: str) -> NDArray[np.float32]:
-        """Read an example's values.
+    def read(self, example_id: str, name: str) -> dict[str, NDArray[Any]]:
+        """Read what a model is given of an example.
+
+        Args:
+            example_id: its id.
+            name: the model's argument for the values.
 
         Raises:
-            InputError: they are other values than when they were first read.
+            InputError: it is something else than when it was first read.
         """
         seen = self._seen[example_id]
-        values = _to_array(self._inputs[seen.place].values, self.rows[seen.place])
-        if _hash_values(values) != seen.digest:
+        given = _to_arrays(self._inputs[seen.place], self.rows[seen.place])
+        if _hash_arrays(given) != seen.digest:
             raise InputError(
                 f"features {seen.place} have other values each time they are read; "
                 "give such (random crops, noise) as fixed arrays"
             )
-        return values
+        return {name: given.pop(""), **given}
 
 
 @dataclass(frozen=True)
@@ -139,27 +161,38 @@ class FeatureFeed:
     takes_batches: bool = True
 
     def make_inputs(self, records: Sequence[Record], device: torch.device) -> dict[str, Tensor]:
-        """Give the values, ``(example, ...)``."""
-        import torch
-
-        values = np.stack([self.features.read(record.id) for record in records])
-        return {self.name: torch.from_numpy(values).to(device, self.dtype)}
+        """Give values and further arguments, ``(example, ...)``."""
+        given = [self.features.read(record.id, self.name) for record in records]
+        return to_tensors(given, device, self.dtype)
 
     def kinds(self, records: Sequence[Record]) -> NDArray[np.int64]:
-        """Number the shapes of the examples' values."""
-        shapes = [self.features.shape(record.id) for record in records]
-        numbers = {shape: number for number, shape in enumerate(sorted(set(shapes)))}
-        return np.array([numbers[shape] for shape in shapes], np.int64)
+        """Number the kinds of the examples."""
+        kinds = [self.features.kind(record.id) for record in records]
+        numbers = {kind: number for number, kind in enumerate(sorted(set(kinds)))}
+        return np.array([numbers[kind] for kind in kinds], np.int64)
 
     def choose_probe(self, records: Sequence[Record], most: int) -> list[Record]:
-        """Choose the longest example, and where memory allows another one of its shape."""
+        """Choose the longest example, and where memory allows another one of its kind."""
         longest = max(records, key=lambda record: len(record.tokens))
         if len(longest.tokens) > most:
             return [longest]
-        shape = self.features.shape(longest.id)
+        kind = self.features.kind(longest.id)
         others = (record for record in records if record.id != longest.id)
-        twin = next((record for record in others if self.features.shape(record.id) == shape), None)
+        twin = next((record for record in others if self.features.kind(record.id) == kind), None)
         return [longest] if twin is None else [longest, twin]
+
+
+def to_tensors(
+    given: Sequence[Mapping[str, NDArray[Any]]], device: torch.device, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """Stack what a model is given of some examples; numbers with a point in a type of its own."""
+    import torch
+
+    stacked = {name: torch.from_numpy(np.stack([one[name] for one in given])) for name in given[0]}
+    return {
+        name: x.to(device, dtype if x.is_floating_point() else x.dtype)
+        for name, x in stacked.items()
+    }
 
 
 def _check(example: Features, place: int) -> Row:
@@ -184,24 +217,56 @@ def _check(example: Features, place: int) -> Row:
     return Row(place, source, (example.text,), example_id, label, columns)
 
 
-def _to_array(values: Any, row: Row) -> NDArray[np.float32]:
-    """Values as a contiguous float32 array."""
-    if hasattr(values, "detach"):  # a tensor; of bfloat16 numpy knows nothing
-        values = values.detach().cpu().float().numpy()
-    array = np.asarray(values)
+def _to_arrays(example: Features, row: Row) -> dict[str, NDArray[Any]]:
+    """Values, under "", and further arguments, as contiguous arrays; numbers with a point as
+    float32, whole ones as int64."""
+    given = {"": _to_numbers(example.values, "values", row)}
+    given[""] = given[""].astype(np.float32, copy=False)
+    for name, value in example.arguments.items():
+        given[str(name)] = _to_numbers(value, str(name), row)
+    return given
+
+
+def _to_numbers(value: Any, what: str, row: Row) -> NDArray[Any]:
+    if hasattr(value, "detach"):  # a tensor; of bfloat16 numpy knows nothing
+        value = value.detach().cpu()
+        value = (value.float() if value.is_floating_point() else value).numpy()
+    array = np.asarray(value)
     if array.dtype.kind not in "fiub" or array.size == 0:
         raise InputError(
-            f"{row.source}: values of type {array.dtype} and shape {array.shape} are no features; "
+            f"{row.source}: {what} of type {array.dtype} and shape {array.shape} are no features; "
             "give an array of numbers"
         )
+    kept = {"f": np.float32, "b": np.bool_}.get(array.dtype.kind, np.int64)
     with np.errstate(over="ignore"):
-        array = np.ascontiguousarray(array, np.float32)
+        array = np.array(array, kept, order="C", ndmin=array.ndim)
     if not np.isfinite(array).all():
-        raise InputError(f"{row.source} hold values that are not finite")
+        raise InputError(f"{row.source} hold {what} that are not finite")
     return array
 
 
-def _hash_values(values: NDArray[np.float32]) -> bytes:
-    digest = hashlib.sha256(repr(values.shape).encode())
-    digest.update(values.astype("<f4", copy=False).data)
+def _kind_of(given: Mapping[str, NDArray[Any]]) -> Kind:
+    further = tuple(
+        (name, array.shape, tuple(array.tolist()) if _is_layout(array) else ())
+        for name, array in sorted(given.items())
+        if name
+    )
+    return given[""].shape, further
+
+
+def _is_layout(array: NDArray[Any]) -> bool:
+    """Whether an argument may be rows and columns (and times before them)."""
+    return array.dtype == np.int64 and array.shape in ((2,), (3,))
+
+
+def layouts(given: Mapping[str, NDArray[Any]]) -> list[tuple[int, ...]]:
+    """What of a model's arguments may be rows and columns of its tokens."""
+    return [tuple(array.tolist()) for array in given.values() if _is_layout(array)]
+
+
+def _hash_arrays(given: Mapping[str, NDArray[Any]]) -> bytes:
+    digest = hashlib.sha256()
+    for name, array in sorted(given.items()):
+        digest.update(f"{name}{array.shape}".encode())
+        digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).data)
     return digest.digest()

@@ -134,6 +134,13 @@ FAMILIES = {
     "deit": Family("DeiT", IMAGES, (3, 32, 32), ["[CLS]", "[DIST]", *PATCHES]),
     "clip": Family("CLIPVision", IMAGES, (3, 32, 32), ["[CLS]", *PATCHES]),
     "siglip": Family("SiglipVision", IMAGES, (3, 32, 32), PATCHES),
+    "siglip2": Family(
+        "Siglip2Vision",
+        {**SIZES, "num_patches": 16, "patch_size": 8},
+        (12, 192),
+        [f"patch {row},{column}" for row in range(2) for column in range(6)],
+        arguments={"spatial_shapes": (2, 6), "pixel_attention_mask": (1,) * 12},
+    ),
     "dinov2": Family("Dinov2", IMAGES, (3, 32, 32), ["[CLS]", *PATCHES]),
     "registers": Family(
         "Dinov2WithRegisters",
@@ -239,7 +246,6 @@ REFUSED = {
         "SwiftFormer", {"depths": [1] * 4, "embed_dims": [8, 16, 16, 16]}, (3, 64, 64)
     ),
     "vitmae": Family("ViTMAE", IMAGES, (3, 32, 32)),
-    "siglip2": Family("Siglip2Vision", {**SIZES, "num_patches": 16, "patch_size": 8}, (16, 192)),
     "deformable": Family("DeformableDetr", POINTS, (3, 32, 32)),
 }
 """Those that cannot be captured."""

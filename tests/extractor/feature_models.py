@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 
@@ -14,7 +15,7 @@ from qkvault import STACKS
 from qkvault_extractor.machine import quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -31,6 +32,7 @@ class Family(NamedTuple):
         names: of its tokens.
         target: names of the queries that it has learnt.
         suffix: of its model class.
+        arguments: what it is given beside the values.
     """
 
     prefix: str
@@ -39,9 +41,17 @@ class Family(NamedTuple):
     names: Sequence[str] = ()
     target: Sequence[str] = ()
     suffix: str = "Model"
+    arguments: Mapping[str, Any] = MappingProxyType({})
 
     def make(self) -> Any:
         return make_model(self.prefix, self.settings, self.suffix)
+
+    def own_stacks(
+        self, model: Any, arrays: Sequence[NDArray[np.float32]]
+    ) -> dict[StackName, NDArray[np.float32]]:
+        """As :func:`own_stacks`, of one made by :meth:`make`."""
+        latents = len(self.target) if self.prefix == "Perceiver" else 0
+        return own_stacks(model, arrays, latents, self.arguments)
 
 
 def make_model(prefix: str, settings: dict[str, Any], suffix: str = "Model", **more: Any) -> Any:
@@ -69,7 +79,10 @@ def own_attention(model: Any, arrays: Sequence[NDArray[np.float32]]) -> NDArray[
 
 
 def own_stacks(
-    model: Any, arrays: Sequence[NDArray[np.float32]], latents: int = 0
+    model: Any,
+    arrays: Sequence[NDArray[np.float32]],
+    latents: int = 0,
+    arguments: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[StackName, NDArray[np.float32]]:
     """A model's own attention by stack, ``(example, layer, head, query_token, key_token)``, as a
     twin of it reports that was built to compute eagerly.
@@ -78,6 +91,7 @@ def own_stacks(
         model: the model; of one whose decoder reads a text, the encoder.
         arrays: examples of one shape.
         latents: how many a Perceiver has; its decoder, whose queries are others, is left out.
+        arguments: what the model is given beside each of them.
     """
     if "decoder_input_ids" in _arguments(model):
         model = model.get_encoder()
@@ -87,8 +101,11 @@ def own_stacks(
         twin = type(model)(config).eval()
     twin.load_state_dict(model.state_dict())
     name = next(n for n in ("pixel_values", twin.main_input_name) if n in _arguments(twin))
+    given = {name: torch.from_numpy(np.stack(arrays))}
+    for further, value in arguments.items():
+        given[further] = torch.tensor([value] * len(arrays))
     with torch.inference_mode(), _PerHead() as per_head:
-        output = twin(**{name: torch.from_numpy(np.stack(arrays))}, output_attentions=True)
+        output = twin(**given, output_attentions=True)
     found = {stack: getattr(output, f"{stack}_attentions", None) for stack in STACKS}
     if one := output.get("attentions"):
         averaged = one[0].stride(1) == 0  # one map for all heads

@@ -11,6 +11,7 @@ FEATURES: Final = (
     features("DeiT", "deit"),
     features("CLIP, vision", "clip"),
     features("SigLIP, vision", "siglip"),
+    features("SigLIP 2, NaFlex, vision", "siglip2"),
     features("DINOv2", "dinov2"),
     features("DINOv2 with registers", "registers"),
     features("DINOv3", "dinov3"),

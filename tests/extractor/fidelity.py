@@ -11,7 +11,7 @@ import torch
 
 import qkvault
 from extractor.feature_families import FAMILIES, MORE, REFUSED
-from extractor.feature_models import make_arrays, own_stacks
+from extractor.feature_models import make_arrays
 from extractor.models import write_pairs, write_texts
 from qkvault import InputError, Recipe, derive_attention
 from qkvault_extractor import (
@@ -110,12 +110,11 @@ def measure_features(family: str, folder: Path) -> Figures:
     model, arrays = made.make(), make_arrays(made.shape)
     try:
         options = FeatureOptions(model, folder / "vault", precision="float32")
-        extract_features(options, [Features(values) for values in arrays])
+        extract_features(options, [Features(values, arguments=made.arguments) for values in arrays])
     except InputError as refusal:
         return refused(refusal, folder / "model")
     vault = qkvault.open(folder / "vault")
-    latents = len(made.target) if family == "perceiver" else 0
-    own = own_stacks(model, arrays, latents)
+    own = made.own_stacks(model, arrays)
     assert own.keys() == {stack.name for stack in vault.spec.stacks}
     differences = [
         float(np.abs(example.stack(stack).attention[:, :] - theirs).max())

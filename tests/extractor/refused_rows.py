@@ -23,7 +23,6 @@ REFUSED: Final = (
     features("Swin v2 (windows)", "swinv2", refused=True),
     features("SAM, vision (windows)", "sam", refused=True),
     features("TimeSformer (frames apart)", "timesformer", refused=True),
-    features("SigLIP 2, NaFlex (needs more than pixels)", "siglip2", refused=True),
     features("Deformable DETR", "deformable", refused=True),
     features("PVT v2 (fewer keys than queries)", "pvt", refused=True),
     features("SegFormer (fewer keys than queries)", "segformer", refused=True),

@@ -69,9 +69,9 @@ def test_attention_is_the_models_own_and_tokens_have_honest_names(
 ) -> None:
     made = FAMILIES[family]
     model, arrays = made.make(), make_arrays(made.shape)
-    vault = store(model, tmp_path / "v", as_features(arrays), precision="float32")
-    latents = len(made.target) if family == "perceiver" else 0
-    own = own_stacks(model, arrays, latents)
+    inputs = [replace(one, arguments=made.arguments) for one in as_features(arrays)]
+    vault = store(model, tmp_path / "v", inputs, precision="float32")
+    own = made.own_stacks(model, arrays)
     assert own.keys() == {stack.name for stack in vault.spec.stacks}
     bound = 1e-6 if family in FUSED else 0.0
     for row, example in enumerate(vault):
@@ -99,6 +99,25 @@ def test_sounds_have_as_many_frames_as_their_length_makes(tmp_path: Path) -> Non
             assert len(vault[i].tokens) == count
             assert np.array_equal(vault[i].attention[:, :], theirs)
     assert vault[0].length == vault[1].length, "two shapes of one length were to be told apart"
+
+
+def test_patches_go_by_the_layout_that_comes_with_them(tmp_path: Path) -> None:
+    made = FAMILIES["siglip2"]
+    model, arrays = made.make(), make_arrays(made.shape, 4)
+    layouts = [(2, 6), (3, 4), (2, 6), (3, 4)]
+    given = [
+        Features(values, f"e{n}", arguments={**made.arguments, "spatial_shapes": torch.tensor(one)})
+        for n, (values, one) in enumerate(zip(arrays, layouts, strict=True))
+    ]
+    vault = store(model, tmp_path / "v", given, precision="float32")
+    assert [example.tokens[-1] for example in vault] == ["patch 1,5", "patch 2,3"] * 2
+    for example, values, one in zip(vault, arrays, layouts, strict=True):
+        arguments = {**made.arguments, "spatial_shapes": one}
+        (theirs,) = own_stacks(model, [values], arguments=arguments)["encoder"]
+        assert np.abs(example.attention[:, :] - theirs).max() < 1e-6
+    moved = [replace(one, arguments=given[0].arguments) for one in given]
+    with pytest.raises(PlanMismatch, match="features"):
+        extract_features(FeatureOptions(model, tmp_path / "v"), moved)
 
 
 def test_classes_and_what_is_known_of_an_example_are_kept(tmp_path: Path) -> None:
@@ -222,7 +241,10 @@ def test_features_that_change_between_readings_are_refused(tmp_path: Path) -> No
             lambda: REFUSED["deformable"].make(),
             "no attention from one to the other that weighs all",
         ),
-        (lambda: REFUSED["siglip2"].make(), "takes pixel_attention_mask and spatial_shapes beside"),
+        (
+            lambda: FAMILIES["siglip2"].make(),
+            "takes pixel_attention_mask and spatial_shapes beside pixel_values; give",
+        ),
         (lambda: make_model("Bert", SIZES), r"\(type bert\) takes input_ids, not features"),
         (lambda: vit().train(), "ViTModel is in training mode"),
         (lambda: make_model("ViTMAE", IMAGES), "differs from its own|changes when it is captured"),
@@ -248,6 +270,12 @@ def test_models_that_cannot_be_captured_are_refused(
         ([Features([1.0, float("nan")])], "features 0 hold values that are not finite"),
         ([Features(["a"])], "features 0: values of type <U1"),
         ([Features(np.ones(2), "a"), Features(np.ones(2), "a")], "id 'a' stands at 0 already"),
+        ([Features(np.ones(2), arguments={"a": "b"})], "a of type <U1 and shape"),
+        (
+            [Features(np.ones(2), arguments={"a": 1}), Features(np.ones(2))],
+            r"where those before have",
+        ),
+        ([Features(np.ones(2), arguments={"a": 1})], "takes no argument a beside pixel_values"),
         ([Features(np.ones(2), label=object())], "the label is a value of type object"),
         ([Features(np.ones(2), columns={"a": b"b"})], "a column holds a bytes"),
     ],
