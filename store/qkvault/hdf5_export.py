@@ -118,6 +118,8 @@ def _write_array(file: Any, vault: Vault, length: int, array: str) -> None:
     else:
         dataset.attrs["layers"] = stack_of(vault.spec, stack).layers
         dataset.attrs["scaling"] = stack_of(vault.spec, stack).scaling
+        if widths := stack_of(vault.spec, stack).widths_of(name):
+            dataset.attrs["widths"] = widths
     if name == "metrics":
         dataset.attrs["metrics"] = list(vault.spec.metrics)
     for axis, dim in enumerate(("example", *row_dims(name))):

@@ -56,7 +56,8 @@ def text(
         return models.save(folder, prefix, suffix, dict(settings), labels=2 * classifies)
 
     def measure(folder: Path) -> Figures:
-        name = f"AutoModel{suffix}" if suffix.startswith("For") else "AutoModel"
+        heads = {"ForConditionalGeneration": "ForImageTextToText"}
+        name = f"AutoModel{heads.get(suffix, suffix)}" if suffix.startswith("For") else "AutoModel"
         return fidelity.measure(make, folder, class_name=name)
 
     return Architecture(title, measure, **flags)

@@ -11,6 +11,7 @@ from extractor.encoder_rows import ENCODERS
 from extractor.expert_rows import EXPERT_DECODERS
 from extractor.feature_rows import FEATURES
 from extractor.hybrid_rows import HYBRIDS
+from extractor.multimodal_rows import MULTIMODAL
 from extractor.refused_rows import REFUSED
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ GROUPS: Final[dict[str, tuple[Architecture, ...]]] = {
     "Decoders": DECODERS,
     "Decoders with experts": EXPERT_DECODERS,
     "Decoders with layers of other kinds": HYBRIDS,
+    "Models of texts and images, over texts": MULTIMODAL,
     "Encoder-decoders": ENCODER_DECODERS,
     "Texts, of models that see or hear too": DUALS,
     "Images and sounds, as features": FEATURES,

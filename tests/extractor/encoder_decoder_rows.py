@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from extractor import fidelity, models
-from extractor.architecture import DECODER, Architecture
+from extractor.architecture import DECODER, ENCODER, Architecture
 
 if TYPE_CHECKING:
     from extractor.fidelity import Figures
@@ -67,15 +67,41 @@ def built(
     return _row(title, make, first_is_global=first_is_global, **flags)
 
 
+def _bert_to_bert(folder: Path) -> Path:
+    import torch
+    from transformers import BertConfig, EncoderDecoderConfig, EncoderDecoderModel
+
+    from qkvault_extractor.machine import quiet
+
+    models.words(folder, single="$A </s>", pair="$A </s> $B </s>")
+    half = {**ENCODER, "initializer_range": 0.6, "vocab_size": 48}
+    decoder = BertConfig(
+        **{**half, "num_hidden_layers": 2}, is_decoder=True, add_cross_attention=True
+    )
+    config = EncoderDecoderConfig.from_encoder_decoder_configs(BertConfig(**half), decoder)
+    config.decoder_start_token_id, config.pad_token_id = 2, 0
+    with quiet():
+        torch.manual_seed(0)
+        EncoderDecoderModel(config).save_pretrained(folder)
+    return folder
+
+
 def _row(
     title: str,
     make: Callable[[Path], Path],
     *,
     first_is_global: bool = False,
+    class_name: str = "AutoModel",
     **flags: bool,
 ) -> Architecture:
     def measure(folder: Path) -> Figures:
-        return fidelity.measure(make, folder, has_target=True, first_is_global=first_is_global)
+        return fidelity.measure(
+            make,
+            folder,
+            has_target=True,
+            class_name=class_name,
+            first_is_global=first_is_global,
+        )
 
     return Architecture(title, measure, **flags)
 
@@ -111,6 +137,7 @@ ENCODER_DECODERS: Final = (
         "BigBirdPegasus",
         {**BART, "attention_type": "original_full"},
     ),
+    _row("BERT to BERT (any two)", _bert_to_bert, class_name="AutoModelForSeq2SeqLM"),
     built("T5Gemma (windows)", "T5Gemma", T5GEMMA),
     built(
         "ProphetNet (its main stream)",

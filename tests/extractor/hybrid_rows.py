@@ -6,8 +6,8 @@ from typing import Final
 
 from extractor.architecture import DECODER, EXPERTS, LATENT, text
 
-_SPLIT: Final = {"num_hidden_layers": 4, "layer_types": ["linear_attention", "full_attention"] * 2}
-_LINEAR: Final = {
+SPLIT: Final = {"num_hidden_layers": 4, "layer_types": ["linear_attention", "full_attention"] * 2}
+LINEAR: Final = {
     "linear_num_key_heads": 2,
     "linear_num_value_heads": 4,
     "linear_key_head_dim": 8,
@@ -30,27 +30,27 @@ HYBRIDS: Final = (
         {
             **DECODER,
             **EXPERTS,
-            **_SPLIT,
+            **SPLIT,
             "moe_intermediate_size": 16,
             "shared_expert_intermediate_size": 16,
-            **_LINEAR,
+            **LINEAR,
         },
         quick=True,
     ),
-    text("Qwen3.5 (attention in some layers)", "Qwen3_5Text", {**DECODER, **_SPLIT, **_LINEAR}),
+    text("Qwen3.5 (attention in some layers)", "Qwen3_5Text", {**DECODER, **SPLIT, **LINEAR}),
     text(
         "Qwen3.5-MoE (attention in some layers)",
         "Qwen3_5MoeText",
         {
             **DECODER,
             **EXPERTS,
-            **_SPLIT,
+            **SPLIT,
             "moe_intermediate_size": 16,
             "shared_expert_intermediate_size": 16,
-            **_LINEAR,
+            **LINEAR,
         },
     ),
-    text("OLMo Hybrid (attention in some layers)", "OlmoHybrid", {**DECODER, **_SPLIT, **_LINEAR}),
+    text("OLMo Hybrid (attention in some layers)", "OlmoHybrid", {**DECODER, **SPLIT, **LINEAR}),
     text(
         "Zamba (attention in some layers)",
         "Zamba",
@@ -70,7 +70,7 @@ HYBRIDS: Final = (
     text(
         "MiniMax (attention in some layers)",
         "MiniMax",
-        {**DECODER, **EXPERTS, **_SPLIT, "block_size": 8},
+        {**DECODER, **EXPERTS, **SPLIT, "block_size": 8},
     ),
     text(
         "Nemotron-H (attention in some layers)",
@@ -110,7 +110,7 @@ HYBRIDS: Final = (
             "num_dense_layers": 1,
         },
     ),
-    text("Kimi Linear (latent, attention in some layers)", "KimiLinear", {**LATENT, **_SPLIT}),
+    text("Kimi Linear (latent, attention in some layers)", "KimiLinear", {**LATENT, **SPLIT}),
     text(
         "Jamba (attention in some layers)",
         "Jamba",

@@ -72,6 +72,20 @@ REFUSED: Final = (
     ),
     text("Mamba", "Mamba", {"hidden_size": 32, "num_hidden_layers": 3}, refused=True, quick=True),
     text(
+        "Mamba 2",
+        "Mamba2",
+        {
+            "hidden_size": 32,
+            "num_hidden_layers": 3,
+            "num_heads": 8,
+            "head_dim": 8,
+            "state_size": 8,
+            "n_groups": 1,
+            "chunk_size": 8,
+        },
+        refused=True,
+    ),
+    text(
         "RWKV",
         "Rwkv",
         {"hidden_size": 32, "num_hidden_layers": 3, "context_length": 64},

@@ -120,6 +120,18 @@ def test_attention_follows_from_them(path: Path) -> None:
     assert report.derived < 1e-2
 
 
+def test_hdf5_tells_of_them(vault: qkvault.Vault, path: Path, tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    qkvault.export(path, tmp_path / "v.h5")
+    with h5py.File(tmp_path / "v.h5") as file:
+        datasets = {name: file[f"b0008/decoder/{name}"] for name in ("query", "key", "value")}
+        found = {name: dataset.attrs["widths"].tolist() for name, dataset in datasets.items()}
+        assert found == {"query": [4, 2, 4], "key": [4, 2, 4], "value": [3, 3, 1]}
+        assert "widths" not in file["b0008/decoder/attention"].attrs
+    with qkvault.open(tmp_path / "v.h5") as exported:
+        assert np.array_equal(exported[0].query[3], vault[0].query[3])
+
+
 @pytest.mark.parametrize("layers", [[3], [1, 3], [1, 4]])
 def test_copies_keep_the_widths(
     vault: qkvault.Vault, path: Path, tmp_path: Path, layers: list[int]
