@@ -86,8 +86,14 @@ class _FeatureSource:
     def load(self) -> LoadedModel:
         """Say how the model is fed."""
         from qkvault_extractor.feature_model import name_loaded, ready_feature_model
+        from qkvault_extractor.feature_tokens import takes_batches
 
-        feed = FeatureFeed(self._features, self._input, self._model.dtype)
+        feed = FeatureFeed(
+            self._features,
+            self._input,
+            self._model.dtype,
+            takes_batches(self._model, self._input, self._features),
+        )
         return ready_feature_model(self._model, name_loaded(self._given), feed)
 
     def tell(self) -> dict[str, Json]:

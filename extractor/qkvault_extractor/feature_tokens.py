@@ -12,26 +12,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from qkvault import InputError, Record
-from qkvault_extractor.features import layouts, to_tensors
-from qkvault_extractor.machine import quiet
-from qkvault_extractor.stacks import CROSS
+from qkvault_extractor.feature_sight import see
+from qkvault_extractor.features import layouts
 from qkvault_extractor.targets import learnt_target
-from qkvault_extractor.ways import WAYS, collect
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import Tensor, nn
     from transformers import PreTrainedModel
 
     from qkvault import Target
-    from qkvault_extractor.capture import AttentionCall
+    from qkvault_extractor.feature_sight import Grid
     from qkvault_extractor.features import FeatureSet, Kind
 
 SPECIAL_NAMES: Final = {
@@ -44,8 +40,6 @@ SPECIAL_NAMES: Final = {
 }
 """How special tokens are called, by what transformers calls the parameter they come from, in the
 order in which they stand."""
-
-Grid = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -91,13 +85,28 @@ def make_records(model: PreTrainedModel, name: str, features: FeatureSet) -> lis
     return records
 
 
+def takes_batches(model: PreTrainedModel, name: str, features: FeatureSet) -> bool:
+    """Whether a model keeps the examples of a batch apart; Pixtral makes one sequence of them.
+
+    Args:
+        model, name, features: as for :func:`make_records`.
+    """
+    given = features.read(features.rows[0].id, name)
+    try:
+        vectors = [see(model, name, [given] * count, []).vectors for count in (1, 2)]
+    except InputError:  # takes but one at a time, or none at all, which is told elsewhere
+        return False
+    alone, together = (one.shape for one in vectors)
+    return together[0] == 2 * alone[0]
+
+
 def _find_tokens(model: PreTrainedModel, name: str, given: dict[str, NDArray[Any]]) -> Tokens:
     import torch
 
     values, grids = given[name], layouts(given)
-    seen = _see(model, name, given, grids)
+    seen = see(model, name, [given], grids)
     noise = np.random.default_rng(0).standard_normal(values.shape).astype(np.float32)
-    vectors, others = seen.vectors, _see(model, name, {**given, name: values + noise}, []).vectors
+    vectors, others = seen.vectors, see(model, name, [{**given, name: values + noise}], []).vectors
     if vectors.shape[0] != 1 or vectors.shape != others.shape:
         raise InputError(
             f"model {type(model).__name__} attends within {vectors.shape[0]} parts of an example "
@@ -162,83 +171,3 @@ def _special_names(model: PreTrainedModel) -> list[str]:
                 else [spelled]
             )
     return found
-
-
-@dataclass
-class _Sight:
-    """What attention calls told so far.
-
-    Attributes:
-        vectors: one for every token, ``(1, head, token, dim)``: their queries, or where those are
-            others' their keys.
-        learnt: how many other queries attend to the tokens; 0 where none do.
-    """
-
-    vectors: Tensor
-    learnt: int = 0
-
-
-class _Enough(Exception):  # noqa: N818  # no error: it ends a forward pass that has told enough
-    """All that matters was seen."""
-
-
-def _see(
-    model: PreTrainedModel, name: str, given: dict[str, NDArray[Any]], grids: list[Grid]
-) -> _Sight:
-    """Run a model until its attention has told what its tokens are.
-
-    Args:
-        model: takes features.
-        name: its argument for them.
-        given: one example's values, and further arguments.
-        grids: filled with the cells that convolutions of two or three axes lay out.
-    """
-    import torch
-    from torch import nn
-
-    found: list[_Sight] = []
-    crosses = any(CROSS.search(name) for name, _ in model.named_modules())
-
-    def look(call: AttentionCall) -> None:
-        if CROSS.search(call.name):
-            if not found:
-                found.append(_Sight(call.key))
-            found[0].learnt = call.query.shape[2]
-        elif not found:
-            found.append(_Sight(call.query))
-        if found[0].learnt or not crosses:
-            raise _Enough
-
-    def run() -> None:
-        for way in WAYS:
-            with collect(model, way, look):
-                model(**inputs)
-            if found:
-                return
-
-    def note(module: nn.Module, given: object, output: Tensor) -> None:
-        grids.append(tuple(output.shape[2:]))
-
-    inputs = to_tensors([given], model.device, model.dtype)
-    with ExitStack() as stack, torch.inference_mode(), quiet():
-        for module in model.modules():
-            if isinstance(module, nn.Conv2d | nn.Conv3d | nn.MaxPool2d):
-                stack.callback(module.register_forward_hook(note).remove)
-        try:
-            run()
-        except _Enough:
-            pass
-        except InputError:
-            raise
-        except Exception as error:  # the model's own code; whatever it raises names the reason
-            reason = str(error).strip().splitlines()
-            raise InputError(
-                f"model {type(model).__name__} does not take {name} of shape {given[name].shape}: "
-                f"{reason[0] if reason else repr(error)}"
-            ) from error
-    if not found:
-        raise InputError(
-            f"model {type(model).__name__} cannot be captured: no product of queries and keys "
-            "that becomes weights of values was seen in it"
-        )
-    return found[0]

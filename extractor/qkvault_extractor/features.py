@@ -152,7 +152,7 @@ class FeatureFeed:
         features: the examples.
         name: the model's argument, such as ``pixel_values``.
         dtype: what the model computes in.
-        takes_batches: always.
+        takes_batches: whether several examples can share a forward pass.
     """
 
     features: FeatureSet
@@ -174,7 +174,7 @@ class FeatureFeed:
     def choose_probe(self, records: Sequence[Record], most: int) -> list[Record]:
         """Choose the longest example, and where memory allows another one of its kind."""
         longest = max(records, key=lambda record: len(record.tokens))
-        if len(longest.tokens) > most:
+        if len(longest.tokens) > most or not self.takes_batches:
             return [longest]
         kind = self.features.kind(longest.id)
         others = (record for record in records if record.id != longest.id)

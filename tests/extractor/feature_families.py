@@ -166,6 +166,13 @@ FAMILIES = {
         (3, 32, 32),
         ["[CLS]", *PATCHES],
     ),
+    "pixtral": Family(
+        "PixtralVision",
+        {**SIZES, "image_size": 32, "patch_size": 8, "head_dim": 8},
+        (3, 32, 32),
+        PATCHES,
+        alone=True,
+    ),
     "yolos": Family(
         "Yolos",
         {**IMAGES, "image_size": [32, 32], "num_detection_tokens": 2},

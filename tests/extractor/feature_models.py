@@ -33,6 +33,7 @@ class Family(NamedTuple):
         target: names of the queries that it has learnt.
         suffix: of its model class.
         arguments: what it is given beside the values.
+        alone: whether it makes one sequence of a batch, so that each example has to come alone.
     """
 
     prefix: str
@@ -42,6 +43,7 @@ class Family(NamedTuple):
     target: Sequence[str] = ()
     suffix: str = "Model"
     arguments: Mapping[str, Any] = MappingProxyType({})
+    alone: bool = False
 
     def make(self) -> Any:
         return make_model(self.prefix, self.settings, self.suffix)
@@ -51,7 +53,9 @@ class Family(NamedTuple):
     ) -> dict[StackName, NDArray[np.float32]]:
         """As :func:`own_stacks`, of one made by :meth:`make`."""
         latents = len(self.target) if self.prefix == "Perceiver" else 0
-        return own_stacks(model, arrays, latents, self.arguments)
+        batches = [[array] for array in arrays] if self.alone else [arrays]
+        found = [own_stacks(model, batch, latents, self.arguments) for batch in batches]
+        return {stack: np.concatenate([one[stack] for one in found]) for stack in found[0]}
 
 
 def make_model(prefix: str, settings: dict[str, Any], suffix: str = "Model", **more: Any) -> Any:

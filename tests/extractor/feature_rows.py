@@ -21,6 +21,7 @@ FEATURES: Final = (
     features("BEiT (relative bias)", "beit"),
     features("Data2Vec vision (relative bias)", "data2vecvision"),
     features("YOLOS", "yolos"),
+    features("Pixtral, vision (joins a batch)", "pixtral"),
     features("DPT", "dpt"),
     features("OWL-ViT, vision", "owlvit"),
     features("BLIP, vision", "blip"),
