@@ -49,9 +49,13 @@ class Tap(Collector):
         implementation: which of the model's own implementations runs; None for the one it has.
         left_out: as for :class:`~qkvault_extractor.capture.Collector`.
         describe: give masks, and what else is added to the scores, with each call.
-        weigh: compute anew the attention that torch's fused function keeps to itself.
+        weigh: compute anew the attention that torch's fused function keeps to itself, and lay out
+            as a map what is computed in blocks.
         wide: give attention in float32, of the operands and the operations followed, if nothing
             else happened to the scores; calls must be described.
+
+    Attributes:
+        is_watching: whether operations are the model's, and looked at.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class Tap(Collector):
         self._implementation = implementation
         self._describe = describe
         self._weigh = weigh
+        self.is_watching = True
         self._batch, self._tokens = 1, 0
         self._within: list[nn.Module] = []
         self._blocked: dict[nn.Module, tuple[str, Steps]] = {}
@@ -177,10 +182,16 @@ class Tap(Collector):
         if self._within and self._within[-1] is module:
             self._within.pop()
         blocked = self._blocked.pop(module, None)
-        if blocked is not None and output is not None:  # None comes of a pass that was broken off
+        if blocked is None or output is None:  # None comes of a pass that was broken off
+            return
+        self.is_watching = False  # what is done here is not the model's
+        try:
             first, steps = blocked
-            found = LAYOUTS[first](steps, self._tokens, self._describe)
-            self.record(module, *found[:4], found.mask, {"scaling": 1.0}, found.blocks)
+            found = LAYOUTS[first](steps, self._tokens, self._describe, self._weigh)
+            terms = {"scaling": 1.0}
+            self.record(module, *found[:5], terms, found.blocks, output=found.output)
+        finally:
+            self.is_watching = True
 
 
 class _Watch(TorchFunctionMode):
@@ -199,6 +210,8 @@ class _Watch(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if not self._tap.is_watching:
+            return func(*args, **kwargs)
         if (opened := open_up(func)) is not None:
             with self:
                 return opened(*args, **kwargs)

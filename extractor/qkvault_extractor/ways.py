@@ -55,7 +55,7 @@ def collect(
         left_out: places of the calls that are not to be handed on.
         joined: places of those that are one with the call before.
         describe: give masks, and what else is added to the scores, with each call.
-        weigh: compute anew the attention that torch's fused function keeps to itself.
+        weigh: as for :class:`~qkvault_extractor.tap.Tap`.
         wide: compute attention in float32, as :class:`~qkvault_extractor.capture.Collector` does.
     """
     if way == "interface":

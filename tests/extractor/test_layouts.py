@@ -5,16 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 import torch
 
-import qkvault
 from extractor.architecture import ENCODER
 from extractor.encoder_decoder_rows import BART, LED, T5
-from extractor.fidelity import difference_from_eager, extract_to
-from extractor.models import save, words, write_pairs, write_texts
-from qkvault import Mask
+from extractor.models import save
 from qkvault_extractor.layouts import LAYOUTS
 from qkvault_extractor.layouts.reports import read_band, read_neighbours, read_parted
 from qkvault_extractor.layouts.steps import Steps, spread
@@ -256,37 +252,6 @@ def test_blocks_beside_global_tokens_in_float64(tmp_path: Path) -> None:
             assert torch.equal(call.mask[example, 0, :length, :length] < 0, scores[0] == -torch.inf)
 
 
-@pytest.mark.parametrize(
-    ("prefix", "settings", "beside"),
-    [
-        ("LongT5", SUMMARIES, "summaries of the text's blocks"),
-        (
-            "PegasusX",
-            {**BART, "block_size": 8, "num_global_tokens": 4},
-            "global tokens that are none of the text's",
-        ),
-    ],
-)
-def test_a_vault_says_what_takes_the_rest(
-    prefix: str, settings: dict[str, Any], beside: str, tmp_path: Path
-) -> None:
-    model = save(tmp_path / "m", prefix, "Model", settings)
-    words(model, single="$A </s>", pair="$A </s> $B </s>")
-    pairs = write_pairs(tmp_path / "pairs.jsonl", [(30, 4), (21, 7), (3, 3)])
-    vault = extract_to(tmp_path / "v", model, pairs, target_column="target")
-    encoder, decoder, cross = vault.spec.stacks
-    assert (encoder.beside, decoder.beside, cross.beside) == (beside, None, None)
-    assert {recipe.unknown for recipe in encoder.recipe} == {
-        f"part of the attention goes to {beside}, whose keys are not kept"
-    }
-    sums = vault[0].stack("encoder").attention[:, :].sum(-1)
-    assert (sums < 0.999).any()
-    assert (sums < 1.001).all()
-    assert np.abs(vault[0].stack("decoder").attention[:, :].sum(-1) - 1).max() < 1e-3
-    report = qkvault.verify(vault.path, full=True, derive=True)
-    assert report.ok, report.damages
-
-
 @pytest.mark.parametrize(("examples", "count", "rows", "columns"), [(2, 3, 4, 9), (1, 5, 1, 3)])
 def test_blocks_are_spread_to_the_right(examples: int, count: int, rows: int, columns: int) -> None:
     blocks = torch.rand(examples, 2, count, rows, columns) + 1
@@ -307,35 +272,4 @@ def test_blocks_that_go_on_in_another_way_are_a_mismatch(equation: str) -> None:
     operands = (torch.zeros(1, 1, 4, 2), torch.zeros(1, 1, 4, 2))
     steps.take("einsum", (equation, *operands), torch.zeros(1, 1, 4, 4))
     with pytest.raises(Mismatch, match="other steps than are known"):
-        LAYOUTS[equation](steps, 4, False)
-
-
-def test_padding_changes_nothing(tmp_path: Path) -> None:
-    """Lengths of one batch, none of them whole windows: as each alone, and as the model says."""
-    model = save(tmp_path / "m", "Longformer", "Model", {**ENCODER, "attention_window": 8})
-    texts = write_texts(tmp_path / "texts.jsonl", [26, 30, 28, 26, 3])
-    together = extract_to(tmp_path / "a", model, texts, precision="float32")
-    alone = extract_to(tmp_path / "b", model, texts, precision="float32", batch_tokens=1)
-    assert difference_from_eager(together, model) == (0.0, False)
-    for one, other in zip(together, alone, strict=True):
-        assert np.abs(one.attention[:, :] - other.attention[:, :]).max() < 1e-5
-        assert np.abs(one.key[:, :] - other.key[:, :]).max() < 1e-4
-
-
-def test_a_window_wider_than_all_texts_is_stated_all_the_same(tmp_path: Path) -> None:
-    model = save(tmp_path / "m", "Longformer", "Model", {**ENCODER, "attention_window": 96})
-    texts = write_texts(tmp_path / "texts.jsonl", [12, 7])
-    (stack,) = extract_to(tmp_path / "v", model, texts).spec.stacks
-    assert {recipe.mask for recipe in stack.recipe} == {Mask(window=48)}
-    assert {recipe.unknown for recipe in stack.recipe} == {None}
-
-
-def test_a_bias_is_stated_only_where_all_of_it_was_seen(tmp_path: Path) -> None:
-    settings = {**T5, "encoder_attention_type": "local", "local_radius": 63}
-    model = save(tmp_path / "m", "LongT5", "Model", settings)
-    words(model, single="$A </s>", pair="$A </s> $B </s>")
-    pairs = write_pairs(tmp_path / "pairs.jsonl", [(12, 7), (30, 4)])
-    vault = extract_to(tmp_path / "v", model, pairs, target_column="target")
-    recipe = vault.spec.stacks[0].recipe[0]
-    assert recipe.unknown is None
-    assert recipe.mask == Mask(window=63)
+        LAYOUTS[equation](steps, 4, False, True)

@@ -14,10 +14,10 @@ from qkvault_extractor.layouts import local, parted, sliding
 if TYPE_CHECKING:
     from qkvault_extractor.layouts.steps import LaidOut, Steps
 
-LAYOUTS: Final[Mapping[str, Callable[[Steps, int, bool], LaidOut]]] = {
+LAYOUTS: Final[Mapping[str, Callable[[Steps, int, bool, bool], LaidOut]]] = {
     sliding.QUERY_KEY: sliding.lay_out,
     local.QUERY_KEY: local.lay_out,
     parted.FIRST: parted.lay_out,
 }
 """Equation of a module's first product -> what lays its attention out, given its steps, how many
-tokens there are, and whether to describe masks."""
+tokens there are, whether to describe masks, and whether the weights are to be seen."""

@@ -23,17 +23,18 @@ QUERY_KEY: Final = "...qhd,...khd->...hqk"
 WEIGHT_VALUE: Final = "...hqk,...khd->...qhd"
 
 
-def lay_out(steps: Steps, tokens: int, describe: bool) -> LaidOut:
+def lay_out(steps: Steps, tokens: int, describe: bool, weigh: bool) -> LaidOut:
     """Lay a call out.
 
     Args:
         steps: of the module.
         tokens: of the longest example; the module has filled them up to whole blocks.
         describe: give what is added to the scores too.
+        weigh: give weights, rather than what they make of the values.
     """
-    product = steps.product(QUERY_KEY)
+    product, mixed = steps.product(QUERY_KEY), steps.product(WEIGHT_VALUE)
     queries, keys = product.inputs  # (example, block, token of the block, head, dim)
-    values = steps.product(WEIGHT_VALUE).inputs[1]
+    values = mixed.inputs[1]
     weights = steps.named("softmax").output  # (example, block, head, query_token, key_token)
     length = queries.shape[2]
     own = slice(length, 2 * length)
@@ -44,9 +45,10 @@ def lay_out(steps: Steps, tokens: int, describe: bool) -> LaidOut:
         _join(queries, tokens),
         _join(keys[:, :, own], tokens),
         _join(values[:, :, own], tokens),
-        _map_of(weights.to(queries.dtype), tokens),
+        _map_of(weights.to(queries.dtype), tokens) if weigh else None,
         None if added is None else _map_of(added, tokens, torch.finfo(torch.float32).min),
         _describe(length, keys.shape[2] > 3 * length),
+        None if weigh else _join(mixed.output, tokens),
     )
 
 

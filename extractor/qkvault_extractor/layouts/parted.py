@@ -26,7 +26,7 @@ _GLOBAL: Final = "global tokens that are none of the text's"
 _UNKNOWN: Final = f"part of the attention goes to {_GLOBAL}, whose keys are not kept"
 
 
-def lay_out(steps: Steps, tokens: int, describe: bool) -> LaidOut:
+def lay_out(steps: Steps, tokens: int, describe: bool, weigh: bool) -> LaidOut:
     """Lay a call out.
 
     Args:
@@ -34,6 +34,7 @@ def lay_out(steps: Steps, tokens: int, describe: bool) -> LaidOut:
         tokens: of the longest example; the module has filled them up to whole blocks, and by half a
             block on both sides where blocks are shifted.
         describe: give what is added to the scores too.
+        weigh: of no meaning here, since no recipe stands in for these weights.
     """
     queries, keys = steps.product(QUERY_KEY).inputs  # (example, head, block, token, dim)
     values = steps.product(WEIGHT_VALUE).inputs[1]

@@ -28,50 +28,55 @@ _GLOBAL: Final = (
 )
 
 
-def lay_out(steps: Steps, tokens: int, describe: bool) -> LaidOut:
+def lay_out(steps: Steps, tokens: int, describe: bool, weigh: bool) -> LaidOut:
     """Lay a call out; a global token's query is the one that it attends by.
 
     Args:
         steps: of the module.
         tokens: of the longest example; the module has filled them up to whole chunks.
         describe: give the mask too.
+        weigh: give weights, rather than what they make of the values; with global tokens they are
+            given in any case, since no recipe stands in for them.
     """
     queries, keys = steps.product(QUERY_KEY).inputs
-    values = steps.product(WEIGHT_VALUE).inputs[1]  # (example * head, chunk, 3 window, dim)
+    mixed = steps.product(WEIGHT_VALUE)
     weights = steps.named("softmax").output.transpose(1, 2)  # (example, head, token, width)
     window, examples = queries.shape[2] // 2, len(weights)
     count = weights.shape[-1] - 2 * window - 1  # of global tokens
-    band = weights[:, :, :tokens, None, count:].to(queries.dtype)
-    attention = spread(band)[..., window : window + tokens]
-    query = _join(queries, examples)[:, :, :tokens].clone()
+    query = _join(queries[:, ::2], examples)[:, :, :tokens]
+    key = _join(keys[:, ::2], examples)[:, :, :tokens]
+    # A chunk of values is three windows, of which the outer ones are its neighbours'.
+    value = _join(mixed.inputs[1][:, :, window : 2 * window], examples)[:, :, :tokens]
     removed = _removed(steps, examples)[:, :tokens]
-    is_global = torch.zeros_like(removed)
-    if count:
-        is_global = steps.named("nonzero").inputs[0][:, :tokens]
-        _place_global(steps, is_global, weights[..., :count], attention, query)
-    return LaidOut(
-        query,
-        _join(keys, examples)[:, :, :tokens],
-        values[:, :, window : 2 * window].reshape(*query.shape[:2], -1, values.shape[-1])[
-            :, :, :tokens
-        ],
-        attention,
-        _mask(removed, is_global, window) if describe else None,
-        Blocks(read_band, None, _GLOBAL) if count else Blocks(read_band, window),
-    )
+    if not count:
+        mask = _mask(removed, torch.zeros_like(removed), window) if describe else None
+        if not weigh:
+            output = _join(mixed.output, examples)[:, :, :tokens]
+            return LaidOut(query, key, value, None, mask, Blocks(read_band, window), output)
+        attention = _spread(weights[:, :, :tokens], window, query.dtype)
+        return LaidOut(query, key, value, attention, mask, Blocks(read_band, window))
+    query, is_global = query.clone(), steps.named("nonzero").inputs[0][:, :tokens]
+    attention = _spread(weights[:, :, :tokens, count:], window, query.dtype)
+    _place_global(steps, is_global, weights[..., :count], attention, query)
+    mask = _mask(removed, is_global, window) if describe else None
+    return LaidOut(query, key, value, attention, mask, Blocks(read_band, None, _GLOBAL))
+
+
+def _spread(band: Tensor, window: int, dtype: torch.dtype) -> Tensor:
+    """A band ``(example, head, token, 2 * window + 1)`` as a map of tokens."""
+    return spread(band[:, :, :, None].to(dtype))[..., window : window + band.shape[2]]
 
 
 def _join(chunks: Tensor, examples: int) -> Tensor:
-    """Every other chunk, end to end: ``(example, head, token, dim)``."""
-    _, _, length, width = chunks.shape
-    whole = chunks[:, ::2]
-    return whole.reshape(examples, -1, whole.shape[1] * length, width)
+    """Chunks ``(example * head, chunk, token, dim)`` end to end: ``(example, head, token, ..)``."""
+    _, count, length, width = chunks.shape
+    return chunks.reshape(examples, -1, count * length, width)
 
 
 def _removed(steps: Steps, examples: int) -> Tensor:
     """Which keys are left out of windows, ``(example, token)``: padding, and global tokens."""
     hidden = steps.product(QUERY_KEY, 1).inputs[1]
-    return (_join(hidden, examples) <= _HIDDEN)[:, 0, :, 0]
+    return (_join(hidden[:, ::2], examples) <= _HIDDEN)[:, 0, :, 0]
 
 
 def _place_global(

@@ -42,17 +42,21 @@ class LaidOut(NamedTuple):
         query: ``(example, head, token, dim)``, as scored; the model has scaled it.
         key, value: the same axes.
         attention: ``(example, head, query_token, key_token)``; 0 where the model's rule hides keys.
+            None where nobody wants to see it and ``output`` is there instead.
         mask: what is added to the scores, of the same axes (1 head, where all share it); None where
             it was not asked for.
         blocks: what else is known.
+        output: attention times values, ``(example, head, token, value_dim)``, where attention is
+            not laid out.
     """
 
     query: Tensor
     key: Tensor
     value: Tensor
-    attention: Tensor
+    attention: Tensor | None
     mask: Tensor | None
     blocks: Blocks
+    output: Tensor | None = None
 
 
 class Step(NamedTuple):
