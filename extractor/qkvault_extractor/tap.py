@@ -186,12 +186,19 @@ class Tap(Collector):
             return
         self.is_watching = False  # what is done here is not the model's
         try:
-            first, steps = blocked
-            found = LAYOUTS[first](steps, self._tokens, self._describe, self._weigh)
-            terms = {"scaling": 1.0}
-            self.record(module, *found[:5], terms, found.blocks, output=found.output)
+            self._end_blocks(module, *blocked)
         finally:
             self.is_watching = True
+
+    def _end_blocks(self, module: nn.Module, first: str, steps: Steps) -> None:
+        """Hand on the call of a module that computes attention in blocks, known by a product."""
+        found = LAYOUTS[first](steps, self._tokens, self._describe, self._weigh)
+        query, key, value, attention, mask, blocks, output = found
+        is_half = attention is not None and attention.dtype != torch.float32
+        if self.wide and is_half and blocks.unknown is None:
+            attention = weigh(query, key, 1.0, mask, None)
+        terms = {"scaling": 1.0}
+        self.record(module, query, key, value, attention, mask, terms, blocks, output)
 
 
 class _Watch(TorchFunctionMode):

@@ -114,3 +114,22 @@ def test_derived_windows_are_never_laid_out_as_maps(
         assert np.abs(one.stack("encoder").attention[:, :] - found).max() < 1e-3
     report = qkvault.verify(derived.path, full=True, derive=True)
     assert report.ok, report.damages
+
+
+@pytest.mark.parametrize("family", ["Longformer", "LongT5"])
+def test_windows_of_half_precision_are_stated_too(family: str, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"dtype": "bfloat16"}
+    texts = write_texts(tmp_path / "texts.jsonl", [30, 12])
+    if family == "Longformer":
+        settings: dict[str, Any] = {**ENCODER, "attention_window": 16}
+    else:
+        settings = {**T5, "encoder_attention_type": "local", "local_radius": 8}
+        texts = write_pairs(tmp_path / "pairs.jsonl", [(30, 5), (12, 7)])
+        options["target_column"] = "target"
+    model = save(tmp_path / "m", family, "Model", settings)
+    words(model, single="$A </s>", pair="$A </s> $B </s>")
+    stack = extract_to(tmp_path / "v", model, texts, **options).spec.stacks[0]
+    assert {recipe.unknown for recipe in stack.recipe} == {None}
+    assert {recipe.mask for recipe in stack.recipe} == {Mask(window=8)}
+    assert all((recipe.bias is None) is (family == "Longformer") for recipe in stack.recipe)
+    assert qkvault.verify(tmp_path / "v", full=True).ok
