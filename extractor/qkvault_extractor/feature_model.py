@@ -157,8 +157,8 @@ def _refuse_others(model: Any, given: str, arguments: Sequence[str]) -> None:
 
 def _features_of(model: Any) -> str:
     """The argument by which a model takes features; empty where it takes others first."""
-    main = getattr(model, "main_input_name", "")
-    if main != "inputs":  # Perceiver's, of any kind: what it is called else, tells the kind
-        return main if main in FEATURE_INPUTS else ""
     taken = inspect.signature(model.forward).parameters
+    main = getattr(model, "main_input_name", "")
+    if main in taken and main != "inputs":  # Perceiver's, of any kind; another name tells which
+        return main if main in FEATURE_INPUTS else ""
     return next((name for name in FEATURE_INPUTS if name in taken), "")

@@ -118,6 +118,25 @@ STAGES = {
     "strides": [4, 2],
     "mlp_ratios": [2, 2],
 }
+CLIPS = {
+    **SIZES,
+    "mlp_ratio": 1.5,
+    "crop_size": 32,
+    "patch_size": 8,
+    "frames_per_clip": 4,
+    "pred_hidden_size": WIDTH,
+    "pred_num_attention_heads": 4,
+    "pred_num_hidden_layers": 1,
+    "pred_num_mask_tokens": 2,
+}
+VOXTRAL = {
+    **SIZES,
+    "d_model": WIDTH,
+    "num_mel_bins": 16,
+    "max_source_positions": 30,
+    "init_std": 0.3,
+    "initializer_range": 0.3,
+}
 LEVELS = {
     "image_size": 64,
     "hidden_sizes": [32, 64, 64],
@@ -224,6 +243,17 @@ MORE = {
     "owlvit": Family("OwlViTVision", IMAGES, (3, 32, 32)),
     "blip": Family("BlipVision", IMAGES, (3, 32, 32)),
     "aimv2": Family("Aimv2Vision", IMAGES, (3, 32, 32)),
+    "git": Family("GitVision", IMAGES, (3, 32, 32)),
+    "blip2": Family("Blip2Vision", IMAGES, (3, 32, 32)),
+    "flava": Family("FlavaImage", IMAGES, (3, 32, 32)),
+    "chinese": Family("ChineseCLIPVision", IMAGES, (3, 32, 32)),
+    "idefics3": Family("Idefics3Vision", IMAGES, (3, 32, 32), suffix="Transformer"),
+    "janus": Family("JanusVision", IMAGES, (3, 32, 32)),
+    "internvl": Family(
+        "InternVLVision", {**IMAGES, "image_size": [32, 32], "patch_size": [8, 8]}, (3, 32, 32)
+    ),
+    "vjepa2": Family("VJEPA2", CLIPS, (4, 3, 32, 32)),
+    "voxtral": Family("VoxtralEncoder", VOXTRAL, (16, 60), suffix=""),
     "unispeechsat": Family("UniSpeechSat", SOUNDS, (400,)),
     "conformer": Family("Wav2Vec2Conformer", {**SOUNDS, "conv_depthwise_kernel_size": 3}, (400,)),
     "sew": Family("SEW", {**SOUNDS, "squeeze_factor": 2}, (400,)),

@@ -104,7 +104,8 @@ def own_stacks(
     with quiet():
         twin = type(model)(config).eval()
     twin.load_state_dict(model.state_dict())
-    name = next(n for n in ("pixel_values", twin.main_input_name) if n in _arguments(twin))
+    named = ("pixel_values", "pixel_values_videos", twin.main_input_name)
+    name = next(name for name in named if name in _arguments(twin))
     given = {name: torch.from_numpy(np.stack(arrays))}
     for further, value in arguments.items():
         given[further] = torch.tensor([value] * len(arrays))
