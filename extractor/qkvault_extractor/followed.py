@@ -97,7 +97,7 @@ class Scores:
             return self._without(others[0], output)
         if base == "where" and len(args) == 3 and place in (1, 2) and _hides(args[3 - place]):
             return self._without(~args[0] if place == 1 else args[0], output)
-        if base == "maximum" and _hides(others[0]):
+        if base in ("maximum", "max") and others and _hides(others[0]):
             return self
         return replace(self, plain=False)
 
