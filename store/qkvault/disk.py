@@ -7,6 +7,7 @@ stands under a final name is whole.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .remote import ObjectInfo, Place
 
 _BUFFERS_PER_WRITE = 512  # below IOV_MAX (1024) everywhere
+_NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
 _NO_LOCKS = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL, errno.EBADF)
 
 
@@ -210,6 +212,37 @@ def sync_folder(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def swap_folders(one: Path, other: Path) -> None:
+    """Give two folders of one disk each other's name: at once where the system can (Linux's
+    renameat2), else by renames between which ``one`` is not there.
+
+    Raises:
+        OSError: they stay where they are.
+    """
+    if not _exchange(one, other):
+        aside = other.with_name(f"{other.name}.{secrets.token_hex(4)}")
+        one.rename(aside)
+        try:
+            other.rename(one)
+        except OSError:
+            aside.rename(one)
+            raise
+        aside.rename(other)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    here, both = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    if rename(here, os.fsencode(one), here, os.fsencode(other), both):
+        code = ctypes.get_errno()
+        if code in _NO_EXCHANGE:
+            return False
+        raise OSError(code, os.strerror(code), str(one))
+    return True
 
 
 def sweep(folder: Place) -> None:

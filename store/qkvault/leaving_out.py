@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xxhash
 
 from . import disk
-from .claims import PARTIAL, take_claim
+from .claims import take_claim
 from .codecs import PlainCodec
 from .commits import commit_bytes, commit_path
 from .errors import InputError, ResourceError, UnitTaken
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from .spec import Json, VaultSpec
     from .units import Unit
 
-_OLD: Final = "old"
-
 
 def leave_out(
     path: Place | str, rejects: Mapping[int, Mapping[str, Json]], spec: VaultSpec
@@ -42,8 +40,7 @@ def leave_out(
     """Plan an unfinished vault anew without some examples.
 
     Nobody else may be at work on it. It is made beside the old one and then put in its place: what
-    stops half-way leaves the old one as it was. Only if the process is killed between two renames
-    does the vault have to be extracted anew.
+    stops half-way leaves the old one as it was.
 
     Args:
         path: the vault's folder.
@@ -75,8 +72,10 @@ def leave_out(
                 ) from None
         with planning_folder(folder) as made:
             _plan_anew(old, made, rejects, spec)
-            _put_in_place(folder, made)
-    disk.sweep(folder / PARTIAL / _OLD)
+            with disk.writing(folder):
+                disk.swap_folders(folder, made)
+                disk.sync_folder(folder.parent)
+        disk.sweep(made)
     return VaultWriter(folder)
 
 
@@ -151,12 +150,3 @@ def _copy_chunks(shard: Shard, receipt: ShardReceipt, writer: ShardWriter) -> bo
             writer.add([(number, [chunk])])
     digest.update(shard.read(shard.end, receipt.size - shard.end))
     return digest.hexdigest() == receipt.xxh3_128
-
-
-def _put_in_place(folder: Path, made: Path) -> None:
-    """Put the new vault where the old one is, and that into its ``.partial``, to be removed."""
-    with disk.writing(folder):
-        (made / PARTIAL).mkdir()
-        folder.rename(made / PARTIAL / _OLD)
-        made.rename(folder)
-        disk.sync_folder(folder.parent)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import qkvault
-from qkvault import InputError, PlanMismatch, ResourceError, VaultWriter
+from qkvault import InputError, PlanMismatch, ResourceError, VaultWriter, disk
 from store.test_writing import SPEC, records, tree
 from vaults import fill
 
@@ -165,3 +165,21 @@ def test_the_disk_may_refuse_and_the_old_vault_stays(
     with qkvault.leave_out(path, {3: reject(3)}, replace(SPEC)) as writer:
         run(writer)
         writer.finish()
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+def test_folders_change_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, atomic: bool
+) -> None:
+    if not atomic:
+        monkeypatch.setattr("qkvault.disk._exchange", lambda one, other: False)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    disk.swap_folders(tmp_path / "a", tmp_path / "b")
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == [
+        *("a", "a/b", "b", "b/a")
+    ]
+    with pytest.raises(OSError, match="No such file"):
+        disk.swap_folders(tmp_path / "a", tmp_path / "c")
+    assert (tmp_path / "a" / "b").exists()
