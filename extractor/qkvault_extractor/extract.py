@@ -6,7 +6,7 @@ model before anything is written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -192,11 +192,12 @@ class _TextSource:
                 rows, self._tokenizer, opens=bool(options.generate), on_bad=options.on_bad
             )
             refused = [*refused, *unwritten]
+            self._inputs = replace(self._inputs, rows=[row.bare() for row in self._inputs.rows])
         else:
             self._spelled = find_spelled_specials(rows, self._tokenizer)
         records: Sequence[Record]
         records, rejects = encode_rows(
-            rows,
+            _let_go(rows),
             self._tokenizer,
             max_length=options.max_length,
             truncate=options.truncate,
@@ -315,6 +316,13 @@ class _TextSource:
     def notes(self) -> list[str]:
         """That special tokens are spelled in texts, where they are."""
         return [note] if (note := note_spelled_specials(self._spelled)) else []
+
+
+def _let_go(rows: list[Row]) -> Iterator[Row]:
+    """Give rows one by one, and keep of each but what names it: its record holds the rest."""
+    for place, row in enumerate(rows):
+        rows[place] = row.bare()
+        yield row
 
 
 def _words_of(record: Record) -> list[str]:

@@ -19,7 +19,7 @@ from qkvault import AttentionSource, InputError, Json, NotFinite, VaultSpec, Vau
 from qkvault_extractor.batches import default_budget
 from qkvault_extractor.jobs import Job
 from qkvault_extractor.options import ExtractReport, OnBad, PlanReport, Progress, RunOptions
-from qkvault_extractor.ready import probe_for, refuse_other_attention
+from qkvault_extractor.ready import longest_records, probe_for, refuse_other_attention
 from qkvault_extractor.running import Crew, Elsewhere, Here, run_crew
 from qkvault_extractor.spool import RecordSpool, longest
 from qkvault_extractor.stopwatch import Stopwatch
@@ -241,8 +241,7 @@ class _Job:
             job = Job.of(writer, model, options.device, options.batch_tokens)
             return Elsewhere(writer, job, executor, window, stops)
         if self._loaded is None or self._probe is None:
-            tried = [writer.record(number) for number in longest(writer.lengths)]
-            self._loaded, self._probe = self._load(tried)
+            self._loaded, self._probe = self._load(longest_records(writer))
             refuse_other_attention(writer.path, writer.spec, self._loaded, self._probe)
         ready = self._loaded, self._probe
         batch_tokens = options.batch_tokens

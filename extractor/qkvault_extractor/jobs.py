@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import qkvault
 from qkvault import PlanMismatch
-from qkvault_extractor.ready import batch_budget, ready_for
+from qkvault_extractor.ready import batch_budget, longest_records, ready_for
 
 if TYPE_CHECKING:
     from qkvault import VaultWriter
@@ -82,7 +82,7 @@ def _worker(job: Job) -> Worker:
             f"{job.vault} holds another plan here than where it is run from; "
             "does every machine see the same folder?"
         )
-    records = writer.records(writer.units[-1])
+    records = longest_records(writer)
     loaded, learnt = ready_for(writer.path, writer.spec, records, job.model, job.device)
     budget = batch_budget(writer.spec.provenance, loaded.device.type, job.batch_tokens)
     return Worker(writer, loaded, learnt, budget, _go_on)

@@ -10,6 +10,7 @@ from qkvault_extractor.batches import default_budget
 from qkvault_extractor.global_tokens import GLOBAL_TOKENS, find_rule
 from qkvault_extractor.identity import identify_model, tokenizer_hash
 from qkvault_extractor.options import DTYPES
+from qkvault_extractor.spool import longest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         Precision,
         Record,
         VaultSpec,
+        VaultWriter,
         VectorPrecision,
     )
     from qkvault_extractor.model import LoadedModel
@@ -57,6 +59,11 @@ def probe_for(
             vector_precision("key", precision, vectors),
         )
     return probe(loaded, records, derive_from)
+
+
+def longest_records(writer: VaultWriter) -> list[Record]:
+    """The longest example of a vault, on which a model is tried, and that of the longest target."""
+    return [writer.record(number) for number in longest(writer.lengths)]
 
 
 def refuse_other_attention(path: Place, spec: VaultSpec, loaded: LoadedModel, found: Probe) -> None:

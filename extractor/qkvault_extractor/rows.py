@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from qkvault import Json, Label
+
+
+_NONE: Final[Mapping[str, Json]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,10 @@ class Row:
     columns: Mapping[str, Json] = field(default_factory=dict)
     messages: tuple[Mapping[str, str], ...] = ()
     target: str | None = None
+
+    def bare(self) -> Row:
+        """The row without its texts and columns: what names it, and its target."""
+        return Row(self.number, self.source, (), self.id, columns=_NONE, target=self.target)
 
 
 @dataclass(frozen=True, slots=True)

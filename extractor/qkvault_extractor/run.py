@@ -3,7 +3,8 @@
     records ─► batches ─► forward + pack ─► unit's buffers ─► queue ─► compress, write, commit
     (the caller's thread; the device)                        (a thread; compression uses all cores)
 
-At most :data:`UNITS_AHEAD` finished units wait, so memory stays flat however slow the disk is.
+At most :data:`UNITS_AT_ONCE` units are in memory, which is taken at the start: it stays flat
+however large the corpus and however slow the disk is.
 """
 
 from __future__ import annotations
@@ -42,8 +43,9 @@ if TYPE_CHECKING:
     from qkvault_extractor.options import Progress
     from qkvault_extractor.probe import Probe
 
-UNITS_AHEAD: Final = 1
-"""Units that may wait for the writing thread, besides the one it writes."""
+UNITS_AT_ONCE: Final = 2
+"""Units in memory: one that is filled, one that is written. A third would wait for the writer only
+where that is slower, and then the run takes as long as the writer does with two as well."""
 
 
 def run_units(
@@ -92,9 +94,11 @@ def run_units(
         findings.add(done.flaws, meter.bytes)
 
     watch = watch or Stopwatch()
+    with watch.stage("pack"):
+        writer.reserve(pending, UNITS_AT_ONCE)
     worker = Worker(writer, loaded, probe, budget, meter.ran, watch)
     with terminable(), worker, watch.stage("wait"):  # what start() does counts for its own stages
-        drive(worker.start, [u.id for u in pending], InProcess(), UNITS_AHEAD + 2, wrote)
+        drive(worker.start, [u.id for u in pending], InProcess(), UNITS_AT_ONCE, wrote)
     findings.tell(meter.bytes)
     return meter.bytes
 
@@ -268,7 +272,8 @@ class Worker:
         """Run one batch of a unit's records; False where the device ran out of memory."""
         import torch
 
-        batch = [records[row] for row in rows]
+        with self._watch.stage("pack"):
+            batch = [records[row] for row in rows]
         collector.start_forward()
         if deriving is not None:
             targets = unit.target_lengths[rows].tolist()

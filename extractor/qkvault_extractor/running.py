@@ -14,7 +14,7 @@ from qkvault import LEASE_S, InputError, ResourceError
 from qkvault_extractor.driving import Done, drive
 from qkvault_extractor.jobs import Job, run_unit
 from qkvault_extractor.meter import Meter
-from qkvault_extractor.ready import batch_budget, ready_for
+from qkvault_extractor.ready import batch_budget, longest_records, ready_for
 from qkvault_extractor.unfit import Findings, naming_examples
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ class Here(Crew):
 
         writer = self._writer
         if self._ready is None:
-            records = writer.records(writer.units[-1])
+            records = longest_records(writer)
             self._ready = ready_for(writer.path, writer.spec, records, self._model, self._device)
         loaded, learnt = self._ready
         budget = batch_budget(writer.spec.provenance, loaded.device.type, self._batch_tokens)

@@ -114,10 +114,13 @@ def walk_records(
 
 
 def find_spelled_specials(rows: Iterable[Row], tokenizer: Any) -> list[tuple[Row, str]]:
-    """Find rows in whose texts a special token is spelled out, and which; it is text there."""
+    """Find rows in whose texts a special token is spelled out, and which; it is text there.
+
+    They are given bare.
+    """
     spelled = tuple(s for s in tokenizer.all_special_tokens if s)
     firsts = ((row, _first_in(row.texts, spelled)) for row in rows)
-    return [(row, token) for row, token in firsts if token]
+    return [(row.bare(), token) for row, token in firsts if token]
 
 
 def _first_in(texts: Sequence[str], spelled: Sequence[str]) -> str:

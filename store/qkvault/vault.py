@@ -289,9 +289,12 @@ class Vault:
         Raises:
             VaultError: it is damaged.
         """
+        return parse_record(self.record_line(index), index, has_target=self.spec.target)
+
+    def record_line(self, index: int) -> bytes:
+        """The record of an example as it is stored; raises as :meth:`record`."""
         start, stop = self.store.examples("offset").rows(index, index + 2).tolist()
-        data = self._record_bytes(start, stop, index)
-        return parse_record(data, index, has_target=self.spec.target)
+        return self._record_bytes(start, stop, index)
 
     def iter_records(self, start: int = 0) -> Iterator[Record]:
         """Records in the dataset's order, from an example on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import disk
-from .chunks import UNIT_BYTES, group_name
+from .chunks import group_name
 from .claims import PARTIAL, take_claim
 from .commits import (
     COMMITS,
@@ -23,12 +24,14 @@ from .commits import (
 )
 from .documents import differing
 from .errors import PlanMismatch, ResourceError, UnitTaken, VaultError
+from .lazy_records import LazyRecords
 from .making import make_vault
 from .packing import Watch, chunk_groups, encode_ahead
 from .planning import sweep_dead_plans
 from .remote import Place, RemotePath, locate
 from .shards import ShardReceipt, ShardWriter
 from .store import PLAN, Store
+from .unit_memory import UnitMemory
 from .units import Receipt, Unit, UnitBuffer
 from .vault import Vault
 
@@ -109,7 +112,8 @@ class VaultWriter:
     def __init__(self, path: Place) -> None:
         self.path = path
         self.watch: Watch = _ignore
-        self._spare: list[NDArray[np.uint8]] = []
+        self._memory = UnitMemory()
+        self._row_bytes: dict[int, int] = {}
         self._seen = disk.look_at(path / PLAN)
         self._store = Store(path)
         self.spec: VaultSpec = self._store.plan.spec
@@ -193,9 +197,9 @@ class VaultWriter:
             or self.committed(unit, size_of) is None
         ]
 
-    def records(self, unit: Unit) -> list[Record]:
-        """Records of a unit's examples, by row."""
-        return [self._reader.record(int(index)) for index in unit.examples]
+    def records(self, unit: Unit) -> Sequence[Record]:
+        """Records of a unit's examples, by row; each is parsed when it is asked for."""
+        return LazyRecords(self._reader, unit.examples.tolist())
 
     def record(self, example: int) -> Record:
         """The record of an example."""
@@ -213,33 +217,38 @@ class VaultWriter:
         claim = take_claim(self.path, unit.id)
         try:
             self._refuse_committed(unit)  # by one who held the claim until just now
-            return UnitBuffer(unit, self.metas(unit), claim, self._take_memory)
+            return UnitBuffer(unit, self.metas(unit), claim, self._memory.take)
         except BaseException:
             claim.release()
             raise
 
     def recycle(self, buffer: UnitBuffer) -> None:
-        """Take back the memory of a buffer that nobody will look at again, for the next one.
-
-        Memory that is fresh from the system costs a run several per cent of its time.
-        """
+        """Take back the memory of a buffer that nobody will look at again, for the next one."""
         buffer.arrays.clear()
-        self._spare.append(buffer.memory)
+        self._memory.give_back(buffer.memory)
 
-    def _take_memory(self, size: int) -> NDArray[np.uint8]:
-        while self._spare:
-            memory = self._spare.pop()
-            if memory.size >= size:
-                return memory
-        # Most units are about as large as units get; what is not touched is not used.
-        return np.empty(max(size, UNIT_BYTES), np.uint8)
+    def reserve(self, units: Sequence[Unit], at_once: int) -> None:
+        """Take now the memory that filling some units will take.
+
+        Args:
+            units: that are going to be filled.
+            at_once: most of them that are in memory at a time.
+        """
+        self._memory.reserve(at_once, sum(self._bytes_of(unit) for unit in units))
+
+    def _bytes_of(self, unit: Unit) -> int:
+        if unit.length not in self._row_bytes:
+            metas = self.metas(unit).values()
+            cells = (math.prod(meta.shape[1:]) * meta.dtype.itemsize for meta in metas)
+            self._row_bytes[unit.length] = sum(cells)
+        return len(unit.examples) * self._row_bytes[unit.length]
 
     def _refuse_another_plan(self) -> None:
         """A folder of this name may have been put in place of the one that was opened."""
+        if not isinstance(self._seen, os.stat_result):  # nothing is put in place of an object
+            return
         now = disk.look_at(self.path / PLAN)
-        if isinstance(self._seen, os.stat_result) and (
-            not isinstance(now, os.stat_result) or not os.path.samestat(self._seen, now)
-        ):
+        if not isinstance(now, os.stat_result) or not os.path.samestat(self._seen, now):
             raise PlanMismatch(
                 f"{self.path} has been planned anew by another process; run again to go on"
             )

@@ -17,7 +17,7 @@ import qkvault.writer
 from extractor.models import tiny_bert, write_texts
 from qkvault import Record, Target
 from qkvault_extractor import ExtractOptions, extract
-from qkvault_extractor.run import UNITS_AHEAD
+from qkvault_extractor.run import UNITS_AT_ONCE
 from qkvault_extractor.spool import RecordSpool
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_memory.py"
@@ -73,8 +73,8 @@ def test_units_do_not_pile_up_before_a_slow_disk(
     extract(options)
     with qkvault.open(options.out) as vault:
         assert vault.info()["units"] > 10
-    assert most <= UNITS_AHEAD + 2, "one filled, one written, one waits"
-    assert len(memories) <= UNITS_AHEAD + 2, "their memory is used again"
+    assert most <= UNITS_AT_ONCE == 2, "one is filled, one written"
+    assert len(memories) <= UNITS_AT_ONCE, "their memory is used again"
 
 
 def test_packed_records_come_back_as_they_were() -> None:
@@ -98,3 +98,22 @@ def test_packed_records_come_back_as_they_were() -> None:
     assert spool[1].target == target
     assert spool[1:] == [both[1], both[0]]
     assert len(spool) == 3
+
+
+def test_a_spool_of_many_records_gives_each_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qkvault_extractor.spool._BLOCK", 4)
+    made = [
+        Record(str(n), ("x\ny",), ("t",) * (n + 1), (n,) * (n + 1), (0,) * (n + 1), (0,) * (n + 1))
+        for n in range(11)
+    ]
+    spool = RecordSpool(made)
+    assert list(spool) == made
+    assert [spool[n] for n in (10, 0, 7, -1, -11)] == [made[n] for n in (10, 0, 7, -1, -11)]
+    assert spool[2:9:3] == made[2:9:3]
+    for place in (10, 3, 3, 0):  # by the places that are left
+        assert spool.longest() == [len(made) - 1]
+        spool.remove(place)
+        del made[place]
+        assert list(spool) == made
+    with pytest.raises(IndexError):
+        spool[7]
