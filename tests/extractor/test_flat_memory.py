@@ -34,8 +34,9 @@ def load_script() -> ModuleType:
 
 
 @pytest.mark.slow
-def test_peak_memory_does_not_grow_with_the_corpus() -> None:
-    peaks = load_script().measure([2000, 20000])
+@pytest.mark.parametrize("model", ["small", "tiny"])
+def test_peak_memory_does_not_grow_with_the_corpus(model: str) -> None:
+    peaks = load_script().measure([2000, 20000], model)
     assert peaks[20000] <= 1.1 * peaks[2000], peaks
 
 
