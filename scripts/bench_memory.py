@@ -23,10 +23,11 @@ from pathlib import Path
 
 import numpy as np
 
-WORDS = (
+SENTENCE = (
     "time year people way day man thing woman life child world school state family student group "
     "country problem hand part place case week company system program question work number night"
-).split()
+)
+WORDS = SENTENCE.split()
 LENGTHS = (51.0, 13.6, 16, 102)
 """Mean, standard deviation, least and most words of a text: tokens of MRPC's pairs, less two."""
 
