@@ -218,26 +218,18 @@ def _part_with_text(network: PreTrainedModel) -> PreTrainedModel:
 
 def _choose_factory(config: PreTrainedConfig, classifies: bool) -> Any:
     """The ``AutoModel`` class that loads a checkpoint with no more than is needed."""
-    from transformers import (
-        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
-        MODEL_MAPPING,
-        AutoModel,
-        AutoModelForImageTextToText,
-        AutoModelForMaskedLM,
-        AutoModelForSeq2SeqLM,
-        AutoModelForSequenceClassification,
-    )
+    import transformers as hf
 
     if classifies:
-        return AutoModelForSequenceClassification
-    if getattr(MODEL_MAPPING.get(type(config), None), "main_input_name", "") == "inputs":
-        return AutoModelForMaskedLM  # a bare Perceiver leaves it to its head to embed token ids
-    if type(config) not in MODEL_MAPPING:  # there is no bare model of it
+        return hf.AutoModelForSequenceClassification
+    if getattr(hf.MODEL_MAPPING.get(type(config), None), "main_input_name", "") == "inputs":
+        return hf.AutoModelForMaskedLM  # a bare Perceiver leaves it to its head to embed token ids
+    if type(config) not in hf.MODEL_MAPPING:  # there is no bare model of it
         if config.is_encoder_decoder:
-            return AutoModelForSeq2SeqLM
-        if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
-            return AutoModelForImageTextToText  # Llama 4, which reads texts without images too
-    return AutoModel
+            return hf.AutoModelForSeq2SeqLM
+        if type(config) in hf.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+            return hf.AutoModelForImageTextToText  # Llama 4, which reads texts without images too
+    return hf.AutoModel
 
 
 def name_model(model: str) -> str:
