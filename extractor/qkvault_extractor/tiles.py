@@ -114,12 +114,13 @@ class TiledAttention:
             axes = ONE_SEQUENCE if self._axes is None else self._axes[index]
             self._check_mask(mask, recipe.mask, axes)
         out = value.new_empty((query.shape[0], query.shape[2], query.shape[1], value.shape[3]))
+        query, key, value = query.float(), key.float(), value.float()  # once, not for each tile
         for examples, rows in cut(query, key.shape[2]):
             part = None if mask is None else mask[examples, :, rows]
             weights = weigh(query[examples, :, rows], key[examples], part, scaling, recipe, rows)
             if self._on_tile is not None:
                 self._on_tile(index, examples.start, rows.start, weights)
-            mixed = _multiply(weights, value[examples].float())
+            mixed = _multiply(weights, value[examples])
             out[examples, rows] = mixed.transpose(1, 2)
         return out
 

@@ -84,11 +84,13 @@ class WatchedAttention:
 
     def __call__(self, call: AttentionCall) -> None:
         """Look at a call, and hand it on."""
+        # Once, and not for each tile.
+        wide = replace(call, query=call.query.float(), key=call.key.float())
         if self._on_tile is not None:
             for examples, rows in cut(call.query, call.key.shape[2]):
-                weights = self._tile(call, examples, rows)
+                weights = self._tile(wide, examples, rows)
                 self._on_tile(call.index, examples.start, rows.start, weights)
-        self._check_rows(call)
+        self._check_rows(wide)
         self._take(replace(call, attention=None, output=None))
 
     def _tile(self, call: AttentionCall, examples: slice, rows: slice) -> Tensor:
