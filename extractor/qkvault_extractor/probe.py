@@ -8,7 +8,7 @@ refused, because attention that is wrong must not be stored.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +24,7 @@ from qkvault_extractor.ways import collect
 if TYPE_CHECKING:
     from qkvault import Record
     from qkvault_extractor.model import LoadedModel
+    from qkvault_extractor.unfit import Flaw
     from qkvault_extractor.ways import Way
 
 PROBE_CELLS: Final = 1 << 27
@@ -166,7 +167,7 @@ def _check_tiles(loaded: LoadedModel, seen: Probe, batch: list[Record], captured
         tiled.start(sources, loaded.device, targets)
         with Collector(loaded.model, lambda _: None, tiled):
             found = loaded.forward(records)
-        tiled.finish()
+        _refuse_flawed(loaded, tiled.finish())
         lengths = [record.lengths[-1] for record in records]
         expected, allowed = captured.output, 100 * TOLERANCE
         if captured.exact_output is not None:
@@ -195,7 +196,16 @@ def _check_longest(loaded: LoadedModel, seen: Probe, records: Sequence[Record]) 
     left_out = [place for place, _ in seen.left_out]
     with collect(loaded.model, seen.way, watched, left_out=left_out, weigh=False):
         loaded.forward(longest)
-    watched.finish()
+    _refuse_flawed(loaded, watched.finish())
+
+
+def _refuse_flawed(loaded: LoadedModel, flaws: Mapping[int, Flaw]) -> None:
+    """Refuse a model that breaks its rule on a text that it is tried on."""
+    for flaw in flaws.values():
+        raise InputError(
+            f"the attention of model {loaded.name} cannot be derived: on the longest text, "
+            f"{flaw.reason}; {flaw.remedy}"
+        )
 
 
 def _most_tokens(loaded: LoadedModel) -> int:

@@ -284,7 +284,8 @@ class Worker:
             pass  # what it holds of the batch goes with it
         else:
             if deriving is not None:
-                deriving.finish()
+                for place, flaw in deriving.finish().items():
+                    packer.flaws.setdefault(int(rows[place]), flaw)
             return True
         if self._loaded.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -16,7 +16,6 @@ import torch
 
 from qkvault import (
     ARITHMETIC_ERROR,
-    InputError,
     Mask,
     Recipe,
     bias_by_distance,
@@ -25,6 +24,7 @@ from qkvault import (
     visible_range,
 )
 from qkvault_extractor.batch import ONE_SEQUENCE
+from qkvault_extractor.unfit import Flaw
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +35,11 @@ CELLS: Final = {"cpu": 1 << 20}
 """Attention weights of a tile, by kind of device, where that is less than :data:`MOST_CELLS`."""
 
 MOST_CELLS: Final = 1 << 24
+
+MASKS_OTHERS: Final = Flaw(
+    "the model masks other keys on it than its rule says, so that its attention cannot be derived",
+    "use --attention store",
+)
 
 TileCall = Callable[[int, int, int, "Tensor"], None]
 """Told of a tile: the call's index, first example, first query token, weights
@@ -77,17 +82,13 @@ class TiledAttention:
         self._checked.clear()
         self._mismatches.clear()
 
-    def finish(self) -> None:
-        """End a batch.
-
-        Raises:
-            InputError: the model masked other keys than its recipe says.
-        """
-        if self._mismatches and bool(torch.stack(self._mismatches).any()):
-            raise InputError(
-                "the model masks other keys on this text than on the first one, so its attention "
-                "cannot be derived; use --attention store"
-            )
+    def finish(self) -> dict[int, Flaw]:
+        """End a batch; tells of examples of which the model masked other keys than its recipe says,
+        by their place."""
+        if not self._mismatches:
+            return {}
+        broken = torch.stack(self._mismatches).any(0).nonzero().flatten()
+        return dict.fromkeys(broken.tolist(), MASKS_OTHERS)
 
     def __call__(
         self,
@@ -133,7 +134,7 @@ class TiledAttention:
         examples, heads, queries, keys = mask.shape
         asking, there = (self._lengths[sequence][:examples, None] for sequence in axes)
         if heads != 1:
-            self._mismatches.append(torch.ones((), dtype=torch.bool, device=mask.device))
+            self._mismatches.append(torch.ones(examples, dtype=torch.bool, device=mask.device))
             return
         step = max(1, MOST_CELLS // (examples * keys))
         for start in range(0, queries, step):
@@ -142,7 +143,7 @@ class TiledAttention:
             seen = shown if shown.dtype == torch.bool else shown == 0
             differs = seen != shown_keys(rule, rows, keys, there)
             real = torch.arange(rows.start, rows.stop, device=mask.device) < asking
-            self._mismatches.append((differs & real[:, :, None]).any())
+            self._mismatches.append((differs & real[:, :, None]).flatten(1).any(1))
 
 
 def shown_keys(rule: Mask, rows: range, keys: int, there: Tensor) -> Tensor:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from qkvault import InputError
 from qkvault_extractor.native import TOLERANCE
 from qkvault_extractor.recipes import DERIVED_TOLERANCE, HALF
 from qkvault_extractor.tiles import bound, cut, shown_keys, weigh
+from qkvault_extractor.unfit import OVERFLOW, Flaw
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +29,14 @@ if TYPE_CHECKING:
 
 CHECKED_ROWS: Final = 4
 """Query tokens of every example, layer and head whose weights are held against the recipe's."""
+
+
+FOLLOWS_NOT: Final = Flaw(
+    "its attention is not what its queries and keys give by the model's rule, so that it cannot be "
+    "derived",
+    "use --attention store",
+)
+NOT_FINITE: Final = Flaw("its attention is not finite", OVERFLOW)
 
 
 class WatchedAttention:
@@ -69,18 +77,17 @@ class WatchedAttention:
             self._lengths["target"] = torch.tensor(target_lengths, device=device)
         self._excesses.clear()
 
-    def finish(self) -> None:
-        """End a batch.
-
-        Raises:
-            InputError: some attention is not what its recipe gives.
-        """
-        # What is no number is no excess either, and passes for none in comparisons.
-        if self._excesses and not bool((torch.stack(self._excesses) <= 0).all()):
-            raise InputError(
-                "the model's attention on this text is not what its queries and keys gave on the "
-                "first one, so it cannot be derived; use --attention store"
-            )
+    def finish(self) -> dict[int, Flaw]:
+        """End a batch; tells of examples whose attention is not what their recipes give, by their
+        place."""
+        if not self._excesses:
+            return {}
+        worst = torch.stack(self._excesses).amax(0).tolist()  # NaN is the largest
+        return {
+            place: FOLLOWS_NOT if excess == excess else NOT_FINITE
+            for place, excess in enumerate(worst)
+            if not excess <= 0
+        }
 
     def __call__(self, call: AttentionCall) -> None:
         """Look at a call, and hand it on."""
@@ -114,7 +121,7 @@ class WatchedAttention:
             row = slice(max(place, 0), max(place, 0) + 1)
             derived = self._derive(call, slice(None), row)
             excess = self._excess(call, derived, row)  # (example,)
-            self._excesses.append(torch.where(row.start < asking, excess, 0.0).amax())
+            self._excesses.append(torch.where(row.start < asking, excess, 0.0))
 
     def _allowed(self, call: AttentionCall, derived: Tensor, row: slice) -> Tensor | float:
         precision = HALF.get(call.weights.dtype)

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from qkvault import (
-    InputError,
     Mask,
     Recipe,
     RelativeBias,
@@ -100,7 +99,7 @@ def test_tiles_are_the_reference(recipe: Recipe, kind: str) -> None:
     tiled = TiledAttention([Recipe(), recipe], on_tile)
     tiled.start(lengths, query.device)
     out = tiled(1, query, key, value, mask, 0.3)
-    tiled.finish()
+    assert not tiled.finish()
     assert out.shape == (len(lengths), longest, HEADS, DIM - 2)
     assert out.isfinite().all()
     for row, tokens in enumerate(lengths):
@@ -120,8 +119,8 @@ def test_a_mask_that_breaks_its_rule_is_refused(changed: str) -> None:
     tiled = TiledAttention([Recipe(Mask(causal=True))], None)
     tiled.start(LENGTHS, query.device)
     tiled(0, query, key, value, mask, 0.3)
-    with pytest.raises(InputError, match="--attention store"):
-        tiled.finish()
+    broken = range(len(LENGTHS)) if changed == "a mask per head" else [2]
+    assert tiled.finish() == dict.fromkeys(broken, tiles.MASKS_OTHERS)
 
 
 def test_padding_may_be_masked_as_it_likes() -> None:
@@ -132,7 +131,7 @@ def test_padding_may_be_masked_as_it_likes() -> None:
     tiled = TiledAttention([Recipe(Mask(causal=True))], None)
     tiled.start(LENGTHS, query.device)
     assert tiled(0, query, key, value, mask, 0.3).isfinite().all()
-    tiled.finish()
+    assert not tiled.finish()
 
 
 @pytest.mark.parametrize("lengths", [[5, 9, 9, 12], [70, 70, 131]], ids=["short", "long"])

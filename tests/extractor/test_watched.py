@@ -26,7 +26,7 @@ from qkvault import InputError, Mask, Recipe, derive_attention
 from qkvault_cli.main import main
 from qkvault_extractor import ExtractOptions, extract, probe, run, tiles
 from qkvault_extractor.capture import AttentionCall
-from qkvault_extractor.watched import WatchedAttention
+from qkvault_extractor.watched import FOLLOWS_NOT, NOT_FINITE, WatchedAttention
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -158,12 +158,18 @@ def steepen(monkeypatch: pytest.MonkeyPatch, lengths: tuple[int, ...]) -> None:
     monkeypatch.setattr(modeling_bloom, "build_alibi_tensor", steeper)
 
 
-def test_a_text_that_follows_another_rule_stops_the_run(
+def test_a_text_that_follows_another_rule_stops_the_run_or_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steepen(monkeypatch, (31,))
-    with pytest.raises(InputError, match="is not what its queries and keys gave on the first one"):
-        extract_to(make(tmp_path, "bloom"), tmp_path, "v", attention="derive")
+    steepen(monkeypatch, (4,))
+    model = make(tmp_path, "bloom")
+    with pytest.raises(
+        InputError, match=r"texts.jsonl line 1: its attention is not .* --on-bad skip"
+    ):
+        extract_to(model, tmp_path, "v", attention="derive")
+    vault = extract_to(model, tmp_path, "left", attention="derive", on_bad="skip")
+    assert len(vault) == len(LENGTHS) - 1
+    assert [example.id for example in vault] == ["1", "2", "3", "4", "5"]
 
 
 @pytest.mark.parametrize("changes", [False, True])
@@ -189,15 +195,15 @@ def call_of(attention: Tensor, query: Tensor, key: Tensor) -> AttentionCall:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "refused"),
+    ("spoil", "flaws"),
     [
-        (lambda a: a, False),
-        (lambda a: a[0, 1, 19].copy_(a[0, 1, 19].flip(0)), True),
-        (lambda a: a[1, 0, 4].fill_(float("nan")), True),
-        (lambda a: a[1, 0, 14].fill_(float("nan")), False),  # of padding
+        (lambda a: a, {}),
+        (lambda a: a[0, 1, 19].copy_(a[0, 1, 19].flip(0)), {0: FOLLOWS_NOT}),
+        (lambda a: a[1, 0, 4].fill_(float("nan")), {1: NOT_FINITE}),
+        (lambda a: a[1, 0, 14].fill_(float("nan")), {}),  # of padding
     ],
 )
-def test_rows_are_held_against_the_recipe(spoil: Any, refused: bool) -> None:
+def test_rows_are_held_against_the_recipe(spoil: Any, flaws: dict[int, Any]) -> None:
     random = np.random.default_rng(0)
     lengths, recipe = (20, 10), Recipe(Mask(causal=True, window=6))
     vectors = random.normal(size=(2, 2, 2, 20, 8)).astype(np.float32)
@@ -212,11 +218,7 @@ def test_rows_are_held_against_the_recipe(spoil: Any, refused: bool) -> None:
     spoil(given)
     watched(call_of(given, *torch.from_numpy(vectors)))
     assert taken[0].attention is None
-    if refused:
-        with pytest.raises(InputError, match="cannot be derived"):
-            watched.finish()
-    else:
-        watched.finish()
+    assert watched.finish() == flaws
 
 
 def test_info_says_who_computes_attention(tmp_path: Path) -> None:
@@ -235,8 +237,7 @@ def test_where_queries_see_more_keys_than_they_may(tmp_path: Path) -> None:
     watched = WatchedAttention([narrow], [("source", "source")], lambda _: None)
     watched.start((20,), torch.device("cpu"))
     watched(call_of(own, torch.from_numpy(query)[None], torch.from_numpy(key)[None]))
-    with pytest.raises(InputError, match="cannot be derived"):
-        watched.finish()
+    assert watched.finish() == {0: FOLLOWS_NOT}
 
 
 def test_families_of_the_interface_are_not_watched(tmp_path: Path) -> None:
