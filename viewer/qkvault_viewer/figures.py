@@ -214,8 +214,7 @@ class _Scene:
         sinks = spec.recipe[spec.layers.index(self.layer)].sinks
         total = float(weights.sum(dtype=np.float64))
         if sinks is None or sinks.mode != "softmax":
-            rest = f"; the rest goes to {spec.beside}" if spec.beside is not None else ""
-            return f"Its softmax sums to {total:.3f}{rest}."
+            return f"Its softmax sums to {total:.3f}."
         score = sinks.values[self.head]
         return f"Its softmax sums to {total:.3f}; the sink, of score {score:.2f}, takes the rest."
 

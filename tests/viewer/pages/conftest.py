@@ -216,6 +216,9 @@ def make_latents(path: Path) -> Path:
     return write_random(path, spec, records)
 
 
+GOLDEN = Path(__file__).parents[2] / "golden" / f"v{qkvault.FORMAT_VERSION}"
+
+
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Vaults by what they are for: pairs, causal, long, hostile, bare."""
@@ -238,6 +241,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_latents(folder / "latents")
     make_vault(folder / "longest", lengths=[512, 2048], layers=1, heads=2, pairs=False, logits=0)
     make_scripts(folder / "scripts")
+    shutil.copytree(GOLDEN / "beside.vault", folder / "beside")
     return folder
 
 
@@ -245,6 +249,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def site(folder: Path) -> Iterator[str]:
     names = ["pairs", "causal", "long", "bare", "blind", "hostile", "pieces", "terms"]
     names += ["single", "tuned", "families", "translated", "latents", "longest", "scripts"]
+    names += ["beside"]
     server = make_server([folder / name for name in names])
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -122,6 +122,17 @@ class TestTerms:
         sink = float(str(viewer.page.locator(".neuron-sum").get_attribute("data-sink")))
         assert sink == pytest.approx(1 - stored.sum() if layer == 2 else 0, abs=1e-5)
 
+    @pytest.mark.parametrize(("head", "share"), [(1, "0.75"), (0, "0.00")])
+    def test_what_takes_the_rest_of_a_row_is_said(
+        self, viewer: Viewer, head: int, share: str
+    ) -> None:
+        """In a vault whose rows leave weight to summaries, in head 0 all of it."""
+        viewer.open(f"?store=beside&view=neuron&head={head}&expanded=1&token=q2")
+        said = viewer.text(".neuron-foot")
+        assert f"sums to {share}0, the rest goes to summaries of blocks" in said
+        viewer.open(f"?store=beside&view=heads&heads={head}&expanded=1&token=q2")
+        assert "goes to summaries of blocks." in viewer.text("#inspector")
+
     def test_the_parts_of_a_score_are_told(self, viewer: Viewer, terms: qkvault.Example) -> None:
         viewer.open("?store=terms&view=neuron&layer=1&head=1&expanded=1&token=q9")
         viewer.page.wait_for_selector(".neuron-sum[data-difference]")
