@@ -96,19 +96,41 @@ def test_extract_and_verify(
     check_against_own(vault, model, prefix)
 
 
-def test_deriving_while_it_runs_is_refused(tmp_path: Path) -> None:
-    result = extract(bloom(tmp_path / "model"), tmp_path, "--attention", "derive")
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ((), "cannot be derived: global tokens attend"),  # it classifies by the first token
+        (("--global-tokens", "none"), "derived attention within"),
+    ],
+)
+def test_windows_and_global_tokens(chosen: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    settings = {**ENCODER, "attention_window": 8}
+    model = save(tmp_path / "m", "Longformer", "ForSequenceClassification", settings, labels=3)
+    result = extract(model, tmp_path, *chosen)
+    assert result.exit_code == 0, result.output
+    assert run("verify", tmp_path / "v.vault", "--full").exit_code == 0
+    assert said in run("verify", tmp_path / "v.vault", "--derive").output
+    with qkvault.open(tmp_path / "v.vault") as vault:
+        seen = (vault[4].attention[0, 0] > 0).sum(axis=1).tolist()
+        tokens = len(vault[4].tokens)
+    assert tokens == 31
+    assert seen[0] == (5 if chosen else tokens)
+    assert seen[15] == (9 if chosen else 10)
+
+
+def test_a_bias_that_no_recipe_states_is_not_derived(tmp_path: Path) -> None:
+    result = extract(deberta(tmp_path / "model"), tmp_path, "--attention", "derive")
     assert result.exit_code == 2
-    assert "computed as a whole by code of the model's own; use --attention store" in result.output
+    assert "cannot be derived, layer 0: the model adds a bias that depends" in result.output
     assert not (tmp_path / "v.vault").exists()
 
 
 def test_sparse_attention_is_refused_by_name(tmp_path: Path) -> None:
-    settings = {**ENCODER, "attention_window": 8}
-    model = save(tmp_path / "sparse", "Longformer", "Model", settings)
+    settings = {**ENCODER, "attention_type": "block_sparse", "block_size": 2}
+    model = save(tmp_path / "sparse", "BigBird", "Model", {**settings, "num_random_blocks": 1})
     result = extract(model, tmp_path)
     assert result.exit_code == 2
-    assert "model sparse (type longformer) cannot be captured: no product of queries" in (
+    assert "model sparse (type big_bird) cannot be captured: encoder.layer.0.attention.self" in (
         result.output
     )
     assert not (tmp_path / "v.vault").exists()
