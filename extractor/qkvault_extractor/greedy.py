@@ -19,8 +19,16 @@ if TYPE_CHECKING:
 HEADS: Final = ("ForCausalLM", "LMHeadModel")
 """Endings of the class names of models that go on with a text."""
 
-TARGET_HEADS: Final = ("ForConditionalGeneration", "MTModel", "LMHeadModel")
+TARGET_HEADS: Final = (
+    "ForConditionalGeneration",
+    "MTModel",
+    "LMHeadModel",
+    "EncoderDecoderModel",
+)
 """Endings of the class names of encoder-decoders that write a text."""
+
+IMAGE_HEADS: Final = ("ForConditionalGeneration",)
+"""Endings of the class names of models of texts and images that go on with a text."""
 
 SAME_SCORES: Final = 1e-3
 """How far scores of a token may move, relative to their size, where they should be the same."""
@@ -62,19 +70,19 @@ class Generator:
             InputError: it has no head that writes, or its weights cannot be loaded.
             ResourceError: no such device, or not enough memory.
         """
-        from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GenerationConfig
+        from transformers import GenerationConfig
 
         self.model = model
         self._two = bool(config.is_encoder_decoder)
         self._first_is_global = first_is_global
-        if not is_headed(config, TARGET_HEADS if self._two else HEADS):
+        factory = _find_factory(config)
+        if factory is None:
             saved = ", ".join(config.architectures or ()) or "no class"
             raise InputError(
                 f"model {model} (saved as {saved}) has no head that goes on with a text; "
                 "choose a language model, or leave out --generate"
             )
         place = resolve_device(device)
-        factory = AutoModelForSeq2SeqLM if self._two else AutoModelForCausalLM
         self.network: PreTrainedModel = read_weights(
             model, config, factory, may_lack_pooler=False, dtype=find_dtype(dtype, config, place)
         )
@@ -177,6 +185,20 @@ class Generator:
     def _until_end(self, new: Sequence[int]) -> tuple[int, ...]:
         stop = next((i for i, token in enumerate(new) if token in self.ends), len(new) - 1)
         return tuple(new[: stop + 1])
+
+
+def _find_factory(config: PreTrainedConfig) -> Any:
+    """The ``AutoModel`` class that loads a checkpoint with its head that writes; None for none."""
+    import transformers as hf
+
+    if config.is_encoder_decoder:
+        return hf.AutoModelForSeq2SeqLM if is_headed(config, TARGET_HEADS) else None
+    if is_headed(config, HEADS):
+        return hf.AutoModelForCausalLM
+    reads_images = type(config) in hf.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    return (
+        hf.AutoModelForImageTextToText if reads_images and is_headed(config, IMAGE_HEADS) else None
+    )
 
 
 def _batches(prompts: Sequence[Sequence[int]], tokens: int, budget: int) -> Iterator[list[int]]:

@@ -120,13 +120,6 @@ MULTIMODAL: Final = (
     _model("Qwen3-VL", "Qwen3VL", _ROPE_OF_IMAGES, {**_DEEP, "deepstack_visual_indexes": [0]}),
     _model("Qwen3.5, multimodal (attention in some layers)", "Qwen3_5", {**SPLIT, **LINEAR}, _DEEP),
     _model("GLM-4.1V", "Glm4v", _ROPE_OF_IMAGES, {**_PATCHES, **_DEEP}),
-    _model(
-        "PaliGemma",
-        "PaliGemma",
-        {"model_type": "gemma"},
-        {**_PATCHES, "model_type": "siglip_vision_model", "projection_dim": 32},
-        projection_dim=32,
-    ),
     _model("Idefics2", "Idefics2", {"model_type": "mistral"}),
     _model("Idefics3", "Idefics3", {"model_type": "llama"}),
     _model("SmolVLM", "SmolVLM", {"model_type": "llama"}),

@@ -12,7 +12,16 @@ import pytest
 import torch
 
 import qkvault
-from extractor.models import stories260k, tiny_bert, tiny_gpt2, tiny_llama, write_texts
+from extractor.models import (
+    WORDS,
+    llama_settings,
+    save,
+    stories260k,
+    tiny_bert,
+    tiny_gpt2,
+    tiny_llama,
+    write_texts,
+)
 from extractor.test_chat import TEMPLATE, chat_model, write_talks
 from qkvault import InputError, PlanMismatch
 from qkvault_extractor import ExtractOptions, extract, greedy
@@ -28,11 +37,22 @@ def options_for(model: Path, tmp_path: Path, **changes: Any) -> ExtractOptions:
     return ExtractOptions(str(model), (str(data),), tmp_path / "out.vault", **given)
 
 
+def tiny_llava(path: Path) -> Path:
+    """A model of texts and images, which goes on with texts too."""
+    sides = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
+    images = {**sides, "model_type": "clip_vision_model", "image_size": 32, "patch_size": 8}
+    texts = {**llama_settings(), "model_type": "llama", "vocab_size": len(WORDS) + 4}
+    settings = {"vision_config": images, "text_config": {**texts, "eos_token_id": 3}}
+    return save(path, "Llava", "ForConditionalGeneration", settings)
+
+
 def one_by_one(model: Path, ids: list[int], tokens: int, end: int) -> list[int]:
     """The likeliest token, one after the other, without a cache."""
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
-    network = AutoModelForCausalLM.from_pretrained(model).eval()
+    reads_images = AutoConfig.from_pretrained(model).model_type == "llava"
+    factory = AutoModelForImageTextToText if reads_images else AutoModelForCausalLM
+    network = factory.from_pretrained(model).eval()
     new: list[int] = []
     with torch.no_grad():
         while len(new) < tokens and (not new or new[-1] != end):
@@ -41,7 +61,7 @@ def one_by_one(model: Path, ids: list[int], tokens: int, end: int) -> list[int]:
     return new
 
 
-@pytest.mark.parametrize("make", [tiny_llama, tiny_gpt2])
+@pytest.mark.parametrize("make", [tiny_llama, tiny_gpt2, tiny_llava])
 def test_continuations_are_greedy(make: Any, tmp_path: Path) -> None:
     model = make(tmp_path / "model")
     options = options_for(model, tmp_path)
@@ -192,3 +212,33 @@ def test_a_model_that_sees_what_follows_is_refused(
     BertLMHeadModel(config).save_pretrained(model)
     with pytest.raises(InputError, match="is not causal"):
         extract(options_for(model, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("kind", "saved", "factory"),
+    [
+        ("Llama", "LlamaForCausalLM", "AutoModelForCausalLM"),
+        ("Llama", "LlamaModel", None),
+        ("Llama4", "Llama4ForConditionalGeneration", "AutoModelForImageTextToText"),
+        ("Gemma3", "Gemma3ForCausalLM", "AutoModelForCausalLM"),
+        ("Gemma3", "Gemma3Model", None),
+        ("T5", "T5ForConditionalGeneration", "AutoModelForSeq2SeqLM"),
+        ("T5", "T5EncoderModel", None),
+    ],
+)
+def test_what_writes_is_told_by_the_class_it_was_saved_as(
+    kind: str, saved: str, factory: str | None
+) -> None:
+    import transformers
+
+    config = getattr(transformers, f"{kind}Config")(architectures=[saved])
+    found = greedy._find_factory(config)
+    assert (found and found.__name__) == factory
+
+
+def test_encoder_decoders_made_of_two_models_write() -> None:
+    from transformers import BertConfig, EncoderDecoderConfig
+
+    config = EncoderDecoderConfig.from_encoder_decoder_configs(BertConfig(), BertConfig())
+    config.architectures = ["EncoderDecoderModel"]
+    assert greedy._find_factory(config).__name__ == "AutoModelForSeq2SeqLM"
