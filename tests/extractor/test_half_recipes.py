@@ -30,7 +30,7 @@ from qkvault import (
     bound_derived,
     derive_attention,
 )
-from qkvault_extractor import ExtractOptions, extract, stacks, tiles
+from qkvault_extractor import ExtractOptions, Part, extract, plan, run_vault, stacks, tiles
 from qkvault_extractor.capture import _own_eager
 from qkvault_extractor.recipes import confirm
 from qkvault_extractor.tap import Tap
@@ -148,6 +148,22 @@ def test_slopes_that_half_precision_turns_into_steps_are_no_slopes(tmp_path: Pat
     assert all("more than relative position" in str(r.unknown) for r in vault.spec.stacks[0].recipe)
 
 
+@pytest.mark.parametrize("family", ["gpt_oss", "bloom"])
+def test_parts_of_a_derived_vault_are_those_of_one_run(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qkvault.chunks.UNIT_BYTES", 60 << 10)
+    model, given = MAKERS[family](tmp_path / family), {"dtype": "bfloat16", "attention": "derive"}
+    whole = extract_to(tmp_path / "whole", model, **given)
+    data = (str(tmp_path / "texts.jsonl"),)
+    options: dict[str, Any] = {"precision": "float32", "batch_tokens": 160, **given}
+    plan(ExtractOptions(str(model), data, tmp_path / "parts", device="cpu", **options))
+    for part in (0, 1):
+        run_vault(tmp_path / "parts", part=Part(part, 2))
+    with qkvault.open(tmp_path / "parts") as parts:
+        assert parts.digest == whole.digest
+
+
 RECIPES: Final = {
     "plain": Recipe(),
     "window": Recipe(Mask(causal=True, window=6)),
@@ -240,7 +256,7 @@ def test_another_rule_is_more_than_rounding(true: str, stated: Recipe, dtype: st
     call = replace(test_watched.call_of(attention, query, key), scaling=0.35355)
     sides = (TOKENS, TOKENS)
     assert confirm(call, sides, RECIPES[true]) == RECIPES[true]
-    assert f"more than rounding to {dtype} explains" in str(confirm(call, sides, stated).unknown)
+    assert f"by more than rounding to {dtype} explains" in str(confirm(call, sides, stated).unknown)
     for recipe, refused in ((RECIPES[true], False), (stated, True)):
         watched = WatchedAttention([recipe], [("source", "source")], lambda _: None)
         watched.start((TOKENS,), torch.device("cpu"))
