@@ -18,7 +18,7 @@ from qkvault_extractor.global_tokens import find_rule
 from qkvault_extractor.identity import identify_model, tokenizer_hash
 from qkvault_extractor.inputs import load_inputs
 from qkvault_extractor.job import check_out, plan_job, run_job
-from qkvault_extractor.limits import model_limit_of
+from qkvault_extractor.limits import decoder_limit_of, model_limit_of
 from qkvault_extractor.rows import Reject
 from qkvault_extractor.spool import RecordSpool
 from qkvault_extractor.stopwatch import Stopwatch
@@ -225,10 +225,11 @@ class _TextSource:
         from qkvault_extractor.targets import TargetMaker, add_targets, find_start
 
         options, config = self._options, self._config
+        limit = decoder_limit_of(config, self._tokenizer)
         maker = TargetMaker(
             self._tokenizer,
             find_start(options.model, config),
-            limit=options.max_length or self._limit,
+            limit=min(filter(None, (options.max_length, limit)), default=None),
             truncate=options.truncate,
             vocab_size=getattr(config, "decoder_vocab_size", None)
             or getattr(config.get_text_config(), "vocab_size", None),
@@ -244,16 +245,17 @@ class _TextSource:
         """The most tokens of a text as it comes from the data: all but those that are generated,
         where both are one sequence."""
         limit, generate = self._limit, self._options.generate
-        if limit is None or generate is None:
-            return limit
-        room = limit - generate
         if self._config.is_encoder_decoder:
-            if room < 0:
+            most = decoder_limit_of(self._config, self._tokenizer)
+            if most is not None and (generate or 0) > most:
                 raise InputError(
-                    f"--generate {generate} is more than the {limit} tokens that the decoder of "
+                    f"--generate {generate} is more than the {most} tokens that the decoder of "
                     f"model {self._options.model} takes"
                 )
             return limit
+        if limit is None or generate is None:
+            return limit
+        room = limit - generate
         if room < 1:
             raise InputError(
                 f"--generate {generate} leaves no room for a prompt: the model takes "

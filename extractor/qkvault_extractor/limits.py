@@ -65,6 +65,13 @@ def model_limit_of(config: Any, tokenizer: Any = None) -> int | None:
     return _positive(getattr(tokenizer, "model_max_length", None))
 
 
+def decoder_limit_of(config: Any, tokenizer: Any = None) -> int | None:
+    """Return the most tokens the decoder of an encoder-decoder takes; LED's takes fewer than its
+    encoder. Arguments as of :func:`model_limit_of`."""
+    own = _positive(getattr(config, "max_decoder_position_embeddings", None))
+    return model_limit_of(config, tokenizer) if own is None else own
+
+
 def _positive(value: object) -> int | None:
     """Keep a limit that makes sense; XLNet says -1, tokenizers without one 10**30."""
     return value if isinstance(value, int) and 0 < value < _SANE else None

@@ -172,3 +172,21 @@ def test_marks() -> None:
     assert mark_global(record, "none") == [0] * 7
     assert mark_global(record, "first") == [1, 0, 0, 0, 0, 0, 0]
     assert mark_global(record, "question") == [1, 1, 1, 0, 0, 0, 0]
+
+
+def test_targets_are_held_to_what_the_decoder_takes(tmp_path: Path) -> None:
+    model = save(
+        tmp_path / "m",
+        "LED",
+        "ForConditionalGeneration",
+        {**LED, "max_decoder_position_embeddings": 16},
+    )
+    words(model, single="$A </s>", pair="$A </s> $B </s>")
+    pairs = write_pairs(tmp_path / "p.jsonl", [(40, 15), (30, 20)])
+    with pytest.raises(InputError, match="the target has 21 tokens where 16 are taken"):
+        extract_to(tmp_path / "v", model, pairs, target_column="target")
+    cut = extract_to(tmp_path / "v", model, pairs, target_column="target", truncate=True)
+    assert [example.record.lengths for example in cut] == [(41, 16), (31, 16)]
+    texts = write_texts(tmp_path / "t.jsonl", [9])
+    with pytest.raises(InputError, match="more than the 16 tokens that the decoder"):
+        extract_to(tmp_path / "w", model, texts, generate=17)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qkvault import InputError, Record
-from qkvault_extractor.limits import model_limit_of
+from qkvault_extractor.limits import decoder_limit_of, model_limit_of
 from qkvault_extractor.rows import Row
 from qkvault_extractor.template import count_closing, lay_out
 from qkvault_extractor.tokens import encode_rows, find_spelled_specials, walk_records
@@ -482,6 +482,22 @@ def test_layouts_account_for_every_token(runs: list[int]) -> None:
 def test_model_limits(kind: str, options: dict[str, int], limit: int | None) -> None:
     config = getattr(transformers, kind)(**options)
     assert model_limit_of(config, SimpleNamespace(model_max_length=100)) == limit
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "limit"),
+    [
+        ("LEDConfig", {"max_decoder_position_embeddings": 1024}, 1024),
+        ("BartConfig", {"max_position_embeddings": 512}, 512),
+        ("T5Config", {}, None),
+    ],
+)
+def test_decoders_may_take_fewer_tokens(
+    kind: str, options: dict[str, int], limit: int | None
+) -> None:
+    config = getattr(transformers, kind)(**options)
+    assert decoder_limit_of(config) == limit
+    assert model_limit_of(config) == (16384 if kind == "LEDConfig" else limit)
 
 
 def test_the_tokenizers_limit_counts_only_without_another() -> None:
