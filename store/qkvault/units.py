@@ -127,9 +127,11 @@ def _aligned(size: int) -> int:
 
 
 def _holes(path: str, values: NDArray[Any], may_be_empty: bool) -> NDArray[np.intp]:
-    """Rows whose first token holds nothing in some layer and head; or, of maps whose rows may be
-    empty, in all of them."""
+    """Rows whose first token holds nothing in some layer and head; or, where a row of a map may be
+    empty and no NaN tells it from a hole, those that hold nothing at all."""
     name = path.rpartition("/")[2]
+    if may_be_empty and values.dtype.kind == "u":
+        return np.flatnonzero(~values.reshape(len(values), -1).any(axis=1))
     first = values if is_column(path) else values[:, :, :, 0]
     if values.dtype.kind == "f":
         empty = np.isnan(first).all(axis=-1)
@@ -139,7 +141,4 @@ def _holes(path: str, values: NDArray[Any], may_be_empty: bool) -> NDArray[np.in
         empty = ~first.any(axis=-1)
     else:
         return np.empty(0, np.intp)
-    cells = empty.reshape(len(values), -1)
-    if may_be_empty and values.dtype.kind == "u":  # those with a NaN tell of each
-        return np.flatnonzero(cells.all(axis=1))
-    return np.flatnonzero(cells.any(axis=1))
+    return np.flatnonzero(empty.reshape(len(values), -1).any(axis=1))

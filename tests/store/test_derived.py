@@ -310,6 +310,11 @@ def test_maps_may_then_be_empty_but_not_all_of_an_example(tmp_path: Path) -> Non
         np.testing.assert_array_equal(item.attention, vault[item.index].attention[0, 1])
         assert qkvault.verify(path, full=True).ok
         qkvault.export(vault, tmp_path / "v.h5", examples=[0])
+        copied = qkvault.copy(vault, tmp_path / "c", heads=[1, 2], examples=[2, 0])
+        assert copied.spec.stacks[0].beside == "summaries"
+        assert not copied[1].attention[0, 0].any()
+        np.testing.assert_array_equal(copied[1].attention[0, 1], vault[0].attention[0, 2])
+        assert qkvault.verify(tmp_path / "c", full=True).ok
     with qkvault.open(tmp_path / "v.h5") as exported:
         assert not exported[0].attention[0, 1].any()
     with pytest.raises(InputError, match="was not filled"):
