@@ -149,6 +149,7 @@ def test_bad_records_leave_nothing_behind(
         {"stacks": (replace(STACK, heads=3, key_heads=2),)},
         {"stacks": (replace(STACK, layers=(1, 0)),)},
         {"stacks": (replace(STACK, scaling=(1.0,)),)},
+        {"stacks": (replace(STACK, beside=""),)},
         {"label_names": ("a",)},
         {"identity": {"x": float("inf")}},
     ],
