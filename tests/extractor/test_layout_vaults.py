@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 import qkvault
-from extractor.architecture import ENCODER
+from extractor.architecture import DECODER, ENCODER, EXPERTS
 from extractor.encoder_decoder_rows import BART, LED, T5
 from extractor.fidelity import difference_from_eager, extract_to
 from extractor.models import save, words, write_pairs, write_texts
 from extractor.test_layouts import SUMMARIES
-from qkvault import Mask
-from qkvault_extractor import tap
+from qkvault import Mask, Recipe
+from qkvault_extractor import stacks, tap
 from qkvault_extractor.layouts import LAYOUTS, sliding
 from qkvault_extractor.layouts import local as local_layout
 
@@ -133,3 +133,17 @@ def test_windows_of_half_precision_are_stated_too(family: str, tmp_path: Path) -
     assert {recipe.mask for recipe in stack.recipe} == {Mask(window=8)}
     assert all((recipe.bias is None) is (family == "Longformer") for recipe in stack.recipe)
     assert qkvault.verify(tmp_path / "v", full=True).ok
+
+
+def test_sinks_that_no_recipe_states_are_said_to_take_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = save(tmp_path / "m", "GptOss", "Model", {**DECODER, **EXPERTS, "sliding_window": 7})
+    texts = write_texts(tmp_path / "texts.jsonl", [20, 9])
+    assert extract_to(tmp_path / "v", model, texts).spec.stacks[0].beside is None
+    unknown = Recipe(Mask(causal=True), unknown="it is not known here")
+    monkeypatch.setattr(stacks, "find_recipe", lambda *_, **__: unknown)
+    assert extract_to(tmp_path / "w", model, texts).spec.stacks[0].beside == "sinks"
+    for vault in (tmp_path / "v", tmp_path / "w"):
+        report = qkvault.verify(vault, full=True)
+        assert report.ok, report.damages
