@@ -14,6 +14,7 @@ from qkvault import InputError
 from qkvault_extractor.greedy import Generator, mark_special, spell
 from qkvault_extractor.spool import RecordSpool
 from qkvault_extractor.targets import TargetMaker, find_start
+from qkvault_extractor.tokens import Spelling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -165,7 +166,7 @@ def _join(prompt: Record, new: Sequence[int], ends: frozenset[int], tokenizer: A
     return replace(
         prompt,
         text=(prompt.text[0], text),
-        tokens=(*prompt.tokens, *map(str, tokenizer.convert_ids_to_tokens(list(new)))),
+        tokens=(*prompt.tokens, *map(Spelling(tokenizer).__getitem__, new)),
         token_ids=(*prompt.token_ids, *new),
         segments=(0,) * len(prompt.token_ids) + (1,) * len(new),
         special=(*prompt.special, *special),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CROSS: Final = re.compile(r"cross|encoder_attn|encdec", re.IGNORECASE)
 """In the names of modules that attend from a decoder to an encoder, in all of transformers."""
 
-_HALF: Final = re.compile(r"(?:^|\.)(encoder|decoder)\.")
+_HALF: Final = re.compile(r"(?:^|[._])(encoder|decoder)\.")
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,32 @@ LED: Final = {
     "max_encoder_position_embeddings": models.POSITIONS,
     "max_decoder_position_embeddings": models.POSITIONS,
 }
+SEAMLESS: Final = {
+    **BART,
+    "hidden_size": models.WIDTH,
+    "initializer_range": 0.4,
+    # What it has for sounds is made too, as small as can be.
+    "speech_encoder_layers": 1,
+    "speech_encoder_attention_heads": 2,
+    "speech_encoder_intermediate_size": 32,
+    "num_conv_pos_embeddings": 4,
+    "num_conv_pos_embedding_groups": 2,
+    "feature_projection_input_dim": 16,
+    "t2u_vocab_size": 32,
+    "t2u_encoder_layers": 1,
+    "t2u_encoder_ffn_dim": 32,
+    "t2u_encoder_attention_heads": 2,
+    "t2u_decoder_layers": 1,
+    "t2u_decoder_ffn_dim": 32,
+    "t2u_decoder_attention_heads": 2,
+    "upsample_initial_channel": 32,
+    "unit_hifi_gan_vocab_size": 32,
+    "unit_embed_dim": 16,
+    "lang_embed_dim": 8,
+    "spkr_embed_dim": 8,
+    "vocoder_num_langs": 2,
+    "vocoder_num_spkrs": 2,
+}
 T5GEMMA: Final = {
     "encoder": _GEMMA,
     "decoder": {**_GEMMA, "cross_attention_hidden_size": models.WIDTH},
@@ -137,6 +163,8 @@ ENCODER_DECODERS: Final = (
         "BigBirdPegasus",
         {**BART, "attention_type": "original_full"},
     ),
+    built("SeamlessM4T, texts", "SeamlessM4T", SEAMLESS),
+    built("SeamlessM4T v2, texts", "SeamlessM4Tv2", SEAMLESS),
     _row("BERT to BERT (any two)", _bert_to_bert, class_name="AutoModelForSeq2SeqLM"),
     built("T5Gemma (windows)", "T5Gemma", T5GEMMA),
     built(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,10 +20,11 @@ from models import (
 )
 
 import qkvault
-from qkvault import InputError, Mask, head_metrics, token_roles
+from qkvault import InputError, Lengths, Mask, head_metrics, token_roles
 from qkvault_extractor import ExtractOptions, extract, repair
 from qkvault_extractor.model import load_config, load_model, load_tokenizer
 from qkvault_extractor.probe import Probe, probe
+from qkvault_extractor.stacks import Sides, name_stacks
 from qkvault_extractor.targets import find_start
 
 if TYPE_CHECKING:
@@ -207,6 +209,23 @@ def test_the_decoder_reads_labels_shifted_to_the_right(tmp_path: Path) -> None:
         assert [words[a:b] for a, b in target.offsets[1:]] == words.split()
         assert target.offsets[0] == (0, 0)
         assert target.words == (-1, 0, 1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "stack"),
+    [
+        ("encoder.layers.0.self_attn", "encoder"),
+        ("decoder.bert.encoder.layer.0.attention.self", "decoder"),
+        ("decoder.layers.0.encoder_attn", "cross"),
+        ("text_encoder.layers.0.self_attn", "encoder"),
+        ("text_decoder.layers.0.self_attn", "decoder"),
+        ("text_decoder.layers.0.cross_attention", "cross"),
+    ],
+)
+def test_a_module_tells_its_stack(name: str, stack: str) -> None:
+    call: Any = SimpleNamespace(name=name)
+    sides = Sides((Lengths(3, 2),))
+    assert name_stacks([call], sides) == [stack]
 
 
 def test_where_a_checkpoint_does_not_say_its_family_tells_how_decoders_start() -> None:

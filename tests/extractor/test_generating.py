@@ -15,6 +15,7 @@ import qkvault
 from extractor.models import (
     WORDS,
     llama_settings,
+    record_of,
     save,
     stories260k,
     tiny_bert,
@@ -25,6 +26,8 @@ from extractor.models import (
 from extractor.test_chat import TEMPLATE, chat_model, write_talks
 from qkvault import InputError, PlanMismatch
 from qkvault_extractor import ExtractOptions, extract, greedy
+from qkvault_extractor.generating import _join
+from qkvault_extractor.model import load_tokenizer
 from qkvault_extractor.pack import Packer
 
 LENGTHS = [3, 9, 3, 5, 3]
@@ -242,3 +245,11 @@ def test_encoder_decoders_made_of_two_models_write() -> None:
     config = EncoderDecoderConfig.from_encoder_decoder_configs(BertConfig(), BertConfig())
     config.architectures = ["EncoderDecoderModel"]
     assert greedy._find_factory(config).__name__ == "AutoModelForSeq2SeqLM"
+
+
+def test_what_the_tokenizer_has_no_token_for_is_told_by_its_number(tmp_path: Path) -> None:
+    """Models have more entries than their tokenizers, for round numbers' sake."""
+    tokenizer = load_tokenizer(str(tiny_llama(tmp_path / "model")))
+    made = _join(record_of([2, 7, 9]), [11, 4000], frozenset(), tokenizer)
+    assert made.tokens[3:] == (tokenizer.convert_ids_to_tokens(11), "4000")
+    assert made.token_ids[3:] == (11, 4000)
