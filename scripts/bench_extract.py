@@ -59,9 +59,9 @@ Times = dict[str, list[tuple[float, float]]]
 def main() -> None:
     """Measure and print a table."""
     options = _parse()
-    from qkvault_extractor.machine import share_cores
+    from qkvault_extractor.machine import tame_torch
 
-    share_cores()  # as extract() does, for all three ways
+    tame_torch()  # as extract() does, for all three ways
     import torch
 
     torch.set_num_threads(options.threads)

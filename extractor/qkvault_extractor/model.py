@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from qkvault import InputError, ResourceError
 from qkvault_extractor.feeding import feed_for, refuse_features
-from qkvault_extractor.machine import find_dtype, quiet, resolve_device, share_cores
+from qkvault_extractor.machine import find_dtype, quiet, resolve_device, tame_torch
 from qkvault_extractor.word_tokenizer import load_words
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def read_config(model: str) -> PreTrainedConfig:
     Raises:
         InputError: no such folder or name, no configuration, an unknown model type.
     """
-    share_cores()
+    tame_torch()
     from transformers import AutoConfig
 
     from qkvault_extractor.transfo_xl import register
