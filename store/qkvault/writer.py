@@ -26,11 +26,10 @@ from .documents import differing
 from .errors import PlanMismatch, ResourceError, UnitTaken, VaultError
 from .lazy_records import LazyRecords
 from .making import make_vault
-from .packing import Watch, chunk_groups, encode_ahead
 from .planning import sweep_dead_plans
 from .remote import Place, RemotePath, locate
-from .shards import ShardReceipt, ShardWriter
 from .store import PLAN, Store
+from .unit_files import write_unit
 from .unit_memory import UnitMemory
 from .units import Receipt, Unit, UnitBuffer
 from .vault import Vault
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .metadata import ArrayMeta
+    from .packing import Watch
     from .plan import Plan
     from .shards import Shard
     from .spec import Json, Record, VaultSpec
@@ -269,7 +269,8 @@ class VaultWriter:
         metas = self.metas(unit)
         try:
             buffer.check(metas)
-            receipts = self._write_shards(buffer, metas)
+            number = self.shard_number(unit)
+            receipts = write_unit(buffer, metas, number, self.path, self.plan_hash, self.watch)
             data = commit_bytes(self._store.plan, unit.id, receipts, buffer.notes)
             buffer.claim.publish_commit(self.path / commit_path(unit.id), data)
         except ResourceError:
@@ -355,32 +356,6 @@ class VaultWriter:
     def shard(self, unit: Unit, array: str) -> Shard:
         """A shard of a finished unit; VaultError if it is missing or is not what was committed."""
         return self._store.unit_shard(unit.length, array, self.shard_number(unit))
-
-    def _write_shards(
-        self, buffer: UnitBuffer, metas: dict[str, ArrayMeta]
-    ) -> dict[str, ShardReceipt]:
-        plan, number = self.plan, self.shard_number(buffer.unit)
-        receipts = {}
-        written = []
-        encoded = encode_ahead(buffer.arrays, metas, self.watch)
-        for path, meta in metas.items():
-            final = meta.shard_path(number)
-            temporary = buffer.claim.folder / path.replace("/", "-")
-            writer = ShardWriter(temporary, meta.chunks_per_shard, plan.hash, final)
-            try:
-                for _ in chunk_groups(meta, len(buffer.unit.examples)):
-                    group = next(encoded)
-                    with self.watch("write"):
-                        writer.add(group)
-                with self.watch("write"):
-                    receipts[final] = writer.close()
-            finally:
-                writer.abandon()
-            written.append((temporary, self.path / final))
-        for temporary, target in written:
-            with self.watch("write"):
-                buffer.claim.publish(temporary, target)
-        return receipts
 
 
 def _ignore(stage: str) -> AbstractContextManager[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from extractor.models import save, tiny_bert, tiny_gpt2
 from qkvault import InputError, ResourceError
 from qkvault_extractor.feeding import TextFeed
-from qkvault_extractor.machine import resolve_device
+from qkvault_extractor.machine import resolve_device, tame_torch
 from qkvault_extractor.model import (
     LoadedModel,
     load_config,
@@ -175,3 +176,11 @@ def test_of_a_model_that_sees_too_the_half_for_texts_is_loaded(tmp_path: Path) -
     )
     assert type(loaded.model).__name__ == "CLIPTextModel"
     assert not loaded.model.training
+
+
+def test_torch_is_tamed_unless_the_user_has_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+    tame_torch()
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+    assert int(os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"]) < 100
