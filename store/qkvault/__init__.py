@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from .appending import append
     from .arithmetic import ARITHMETIC_ERROR, bound_derived, bound_weights, head_terms
     from .axes import Lengths, token_axes
+    from .beginning import create, resume
     from .claims import LEASE_S
     from .copying import copy
     from .costs import forward_cost
@@ -82,7 +83,7 @@ if TYPE_CHECKING:
     from .vault import Vault
     from .vectors import decode_vectors, encode_vectors
     from .verification import verify
-    from .writer import VaultWriter, create, resume
+    from .writer import VaultWriter
 
 __version__ = "0.1.0"
 
@@ -140,8 +141,8 @@ _HOMES = {
     "VerifyReport": "damages",
     "verify": "verification",
     "VaultWriter": "writer",
-    "create": "writer",
-    "resume": "writer",
+    "create": "beginning",
+    "resume": "beginning",
 }
 
 __all__ = [

@@ -7,18 +7,16 @@ from each array's ``zarr.json``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, cast
+from typing import TYPE_CHECKING, Final, Literal
 
 from .axes import MAPS
-from .precision import DTYPES, MAX_ERROR
-from .spec import THUMBNAIL_SIDE, Json, Stack, VaultSpec, vector_precision
-from .vectors import VECTOR_ERROR
+from .encodings import VECTORS, encoding_of, stored_dtype
+from .spec import THUMBNAIL_SIDE, Json, Stack, VaultSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .axes import Lengths
-    from .spec import ArrayName, VectorPrecision
 
 KIB: Final = 1 << 10
 MIB: Final = 1 << 20
@@ -34,7 +32,6 @@ EXAMPLE_ROWS_PER_CHUNK: Final = 16384
 RECORD_BYTES_PER_CHUNK: Final = 64 * KIB
 EXAMPLE_CHUNKS_PER_SHARD: Final = 1024
 
-_VECTORS: Final = ("query", "key", "value")
 
 CodecName = Literal["zstd", "lz4-shuffle", "zstd-shuffle", "zstd-bitshuffle", "plain"]
 
@@ -105,19 +102,6 @@ def plan_bucket(spec: VaultSpec, lengths: Lengths, rows: int, compress: bool) ->
     return plans
 
 
-def stored_dtype(spec: VaultSpec, name: str) -> str:
-    """Numpy name of the type that holds ``attention``, ``query``, ``thumbnail``, ``logits``..."""
-    if name == "attention":
-        return DTYPES[spec.precision]
-    if name == "thumbnail":
-        return "uint8"
-    return _vector_precision(spec, name) if name in _VECTORS else "float32"
-
-
-def _vector_precision(spec: VaultSpec, name: str) -> VectorPrecision:
-    return vector_precision(cast("ArrayName", name), spec.precision, spec.vectors)
-
-
 def array_paths(spec: VaultSpec, lengths: Lengths) -> list[str]:
     """Paths of a bucket's arrays within its group, in the order they are written.
 
@@ -180,7 +164,7 @@ def row_shape(spec: VaultSpec, path: str, lengths: Lengths) -> tuple[int, ...]:
 
 def _scale_cells(spec: VaultSpec, name: str) -> int:
     """Cells that each vector ends in beyond its own values."""
-    return int(name in _VECTORS and _vector_precision(spec, name) == "int16")
+    return int(name in VECTORS and stored_dtype(spec, name) == "int16")
 
 
 def _row_chunk(spec: VaultSpec, path: str, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -241,7 +225,7 @@ def _rows_per_unit(
 def _codec(name: str, spec: VaultSpec, compress: bool) -> CodecName:
     if not compress:
         return "plain"
-    if name in _VECTORS:
+    if name in VECTORS:
         # No byte of int16 vectors repeats enough for more than a fast look at it.
         return "lz4-shuffle" if stored_dtype(spec, name) == "int16" else "zstd-shuffle"
     if name == "attention" and spec.precision != "uint8":
@@ -289,42 +273,6 @@ def _attributes(spec: VaultSpec, path: str) -> dict[str, Json]:
     if name in ("key", "value"):
         attributes["query_heads_per_key_head"] = stack.heads // stack.key_heads
     return attributes
-
-
-def encoding_of(spec: VaultSpec, name: str) -> dict[str, Json]:
-    """What a stored number means, for a reader that knows nothing of QKVault."""
-    dtype = stored_dtype(spec, name)
-    if name == "thumbnail" or dtype == "uint8":
-        return {
-            "name": "square-root",
-            "rule": "value = (code / 255) ** 2",
-            "max_error": MAX_ERROR["uint8"],
-        }
-    if dtype == "uint16":
-        return {
-            "name": "linear",
-            "rule": "value = code * scale",
-            "scale": 1.0 / 65535.0,
-            "max_error": MAX_ERROR["uint16"],
-        }
-    if name == "attention":
-        return {"name": "identity", "max_error": MAX_ERROR[spec.precision]}
-    kept = _vector_precision(spec, name)
-    if kept == "int16":
-        return {
-            "name": "scaled",
-            "rule": "value = code * scale; the last cell holds the upper 16 bits of the float32"
-            " scale of its vector, the lower ones being 0",
-            "max_error_of_largest": VECTOR_ERROR[kept],
-        }
-    return {"name": "identity", "max_relative_error": VECTOR_ERROR[kept]}
-
-
-def max_error(spec: VaultSpec, name: str) -> float:
-    """Largest error of a stored value: absolute, but relative for queries, keys and values."""
-    if name in _VECTORS:
-        return VECTOR_ERROR[_vector_precision(spec, name)]
-    return MAX_ERROR["uint8" if name == "thumbnail" else spec.precision]
 
 
 def stack_of(spec: VaultSpec, name: str) -> Stack:

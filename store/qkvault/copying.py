@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from .axes import Lengths
+from .beginning import create, resume
 from .chunks import is_column, stack_of
 from .documents import differing
 from .errors import PlanMismatch
@@ -22,7 +23,6 @@ from .remote import Place, locate
 from .store import vault_state
 from .vault import Vault
 from .vectors import decode_vectors, encode_vectors
-from .writer import VaultWriter, create, resume
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .selection import Examples
     from .spec import ArrayName, Precision, Record, VaultSpec, VectorPrecision
     from .units import UnitBuffer
+    from .writer import VaultWriter
 
 Progress = Callable[[int, int], None]
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from . import disk
-from .chunks import max_error, row_dims
+from .chunks import row_dims
 from .corpus import CorpusReader, chosen_stack, head_places, layer_places
+from .encodings import max_error
 from .errors import InputError
 from .parts import choose_part
 from .selection import example_indices

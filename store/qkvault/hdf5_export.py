@@ -24,10 +24,11 @@ import h5py
 import numpy as np
 
 from . import disk
-from .chunks import KIB, array_paths, encoding_of, group_name, is_column, row_dims, stack_of
+from .chunks import KIB, array_paths, group_name, is_column, row_dims, stack_of
 from .commits import MANIFEST
 from .copying import copy_part
 from .documents import MAX_DOCUMENT_BYTES
+from .encodings import encoding_of
 from .hdf5_store import MANIFEST_DATASET, PLAN_DATASET
 from .plan import EXAMPLE_ARRAYS
 from .store import EXAMPLES, PLAN

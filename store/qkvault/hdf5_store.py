@@ -17,9 +17,10 @@ import numpy as np
 
 from .arrays import Column, RowReader
 from .cache import Cache
-from .chunks import group_name, max_error, place_width, row_shape, stack_of, stored_dtype
+from .chunks import group_name, place_width, row_shape, stack_of
 from .codecs import DamagedChunk
 from .commits import MAX_MANIFEST_BYTES, Commit, Manifest, parse_manifest
+from .encodings import max_error, stored_dtype
 from .errors import QKVaultError, VaultError
 from .metadata import FILLS, MAX_CHUNK_BYTES, ArrayMeta
 from .plan import MAX_PLAN_BYTES, Plan, parse_plan

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .chunks import encoding_of, is_column, stored_dtype
+from .chunks import is_column
+from .encodings import encoding_of, stored_dtype
 from .plan import spec_document
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from .chunks import stored_dtype
 from .corpus import chosen_stack, head_places, layer_places
+from .encodings import stored_dtype
 from .errors import InputError, MissingArray, OutOfRange
 from .origins import copy_identity, copy_origin
 from .precision import MAX_ERROR

@@ -13,11 +13,9 @@ from .chunks import (
     group_name,
     is_column,
     is_implied,
-    max_error,
     place_width,
     row_shape,
     stack_of,
-    stored_dtype,
 )
 from .commits import (
     COMMITS,
@@ -31,6 +29,7 @@ from .commits import (
     parse_manifest,
 )
 from .documents import MAX_DOCUMENT_BYTES, canonical_bytes, sha256_hex
+from .encodings import max_error, stored_dtype
 from .errors import VaultError
 from .implied import ImpliedThumbnails
 from .metadata import MAX_METADATA_BYTES, ArrayMeta, parse_array, root_members
