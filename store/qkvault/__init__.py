@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from .copying import copy
     from .costs import forward_cost
     from .damages import Damage, VerifyReport
-    from .example import Example, StackView
+    from .example import Example
     from .exports import export
     from .heads import HeadArray
     from .leaving_out import leave_out
@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from .scan import Scan, ScanBatch, ScanItem
     from .scores import bias_by_distance, derive_attention, derive_scores, visible_range
     from .selection import Selection
+    from .stack_view import StackView
     from .store import vault_state
     from .table import Page, Position, Table
     from .units import Receipt, Unit, UnitBuffer
@@ -99,7 +100,7 @@ _HOMES = {
     "copy": "copying",
     "forward_cost": "costs",
     "Example": "example",
-    "StackView": "example",
+    "StackView": "stack_view",
     "export": "exports",
     "leave_out": "leaving_out",
     "HeadArray": "heads",

@@ -31,9 +31,10 @@ from .vectors import VECTOR_ERROR
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .example import Example, StackView
+    from .example import Example
     from .heads import HeadArray
     from .spec import Json, VectorPrecision
+    from .stack_view import StackView
     from .vault import Vault
 
 _CELLS_AT_ONCE: Final = 1 << 24

@@ -15,7 +15,8 @@ from .axes import Lengths
 from .documents import sha256_hex
 from .errors import InputError, OutOfRange, UnknownExample, VaultError
 from .example import Example
-from .records import MAX_RECORD_BYTES, id_hash, parse_record
+from .ids import find_id
+from .records import MAX_RECORD_BYTES, parse_record
 from .remote import Place, locate
 from .store import Store
 
@@ -136,24 +137,10 @@ class Vault:
         Raises:
             UnknownExample: no example has it.
         """
-        try:
-            wanted = id_hash(example_id)
-        except (AttributeError, UnicodeEncodeError):
-            raise UnknownExample(f"no example has the id {example_id!r:.200}") from None
-        hashes, rows = self.store.examples("id_hash"), self.store.examples("id_row")
-        low, high = 0, len(self)
-        while low < high:
-            middle = (low + high) // 2
-            if int(hashes.row(middle)) < wanted:
-                low = middle + 1
-            else:
-                high = middle
-        while low < len(self) and int(hashes.row(low)) == wanted:
-            example = self[int(rows.row(low))]
-            if example.id == example_id:
-                return example
-            low += 1
-        raise UnknownExample(f"no example of {self.path} has the id {example_id!r:.200}")
+        index = find_id(self, example_id)
+        if index is None:
+            raise UnknownExample(f"no example of {self.path} has the id {example_id!r:.200}")
+        return self[index]
 
     @cached_property
     def lengths(self) -> NDArray[np.int32]:
