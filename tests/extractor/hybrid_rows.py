@@ -158,6 +158,14 @@ HYBRIDS: Final = (
         {**DECODER, "num_hidden_layers": 4, "layer_types": ["conv", "full_attention"] * 2},
     ),
     text(
+        "LFM3 (attention in some layers)",
+        "Lfm3",
+        {**DECODER, "num_hidden_layers": 4, "layer_types": ["conv", "full_attention"] * 2},
+    ),
+    text(
+        "Ling 3 (latent, attention in some layers)", "BailingHybrid", {**LATENT, **EXPERTS, **SPLIT}
+    ),
+    text(
         "RecurrentGemma (attention in some layers)",
         "RecurrentGemma",
         {**DECODER, "lru_width": 32, "attention_window_size": 6},

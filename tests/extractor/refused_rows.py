@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from extractor import fidelity, models
-from extractor.architecture import ENCODER, Architecture, features, gpt, text
+from extractor.architecture import DECODER, ENCODER, EXPERTS, Architecture, features, gpt, text
 
 
 def _foreign(folder: Path) -> Path:
@@ -56,6 +56,17 @@ REFUSED: Final = (
         "Nyströmformer",
         "Nystromformer",
         {**ENCODER, "num_landmarks": 4, "segment_means_seq_len": 40},
+        refused=True,
+    ),
+    text(
+        "Laguna (heads differ by layer)",
+        "Laguna",
+        {
+            **DECODER,
+            **EXPERTS,
+            "moe_intermediate_size": 16,
+            "num_attention_heads_per_layer": [4, 2, 4],
+        },
         refused=True,
     ),
     text("YOSO", "Yoso", ENCODER, refused=True),
