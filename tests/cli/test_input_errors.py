@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import qkvault
-from extractor.models import tiny_bert, tiny_gpt2, tiny_llama
+from extractor.models import overflow_on, tiny_bert, tiny_gpt2, tiny_llama
 from qkvault_cli.main import main
 
 GOOD = {"text": "the cat sat on the mat", "id": "good"}
@@ -294,20 +294,6 @@ def test_another_plan_names_what_differs(models: dict[str, Path], tmp_path: Path
     write_rows(tmp_path, ({**GOOD, "text": "the dog"},))
     assert_told(extract(whole(models), data, out), 2, "data (was")
     assert files_below(out) == before
-
-
-def overflow_on(word: str, model: Path, folder: Path) -> Path:
-    """A model whose weights overflow on texts that hold a word."""
-    import torch
-    from safetensors.torch import load_file, save_file
-
-    made = Path(shutil.copytree(model, folder))
-    weights = load_file(made / "model.safetensors")
-    vocabulary = json.loads((made / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
-    name = next(name for name in weights if name.endswith("word_embeddings.weight"))
-    weights[name][vocabulary[word]] = torch.finfo(torch.float32).max
-    save_file(weights, made / "model.safetensors", {"format": "pt"})
-    return made
 
 
 OVERFLOWING = (

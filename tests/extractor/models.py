@@ -226,6 +226,23 @@ def save(path: Path, prefix: str, suffix: str, settings: dict[str, Any], labels:
     return path
 
 
+def overflow_on(word: str, model: Path, folder: Path) -> Path:
+    """A model whose weights overflow on texts that hold a word."""
+    import json
+    import shutil
+
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    made = Path(shutil.copytree(model, folder))
+    weights = load_file(made / "model.safetensors")
+    vocabulary = json.loads((made / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
+    name = next(name for name in weights if name.endswith("word_embeddings.weight"))
+    weights[name][vocabulary[word]] = torch.finfo(torch.float32).max
+    save_file(weights, made / "model.safetensors", {"format": "pt"})
+    return made
+
+
 def record_of(ids: list[int], target: list[int] | None = None) -> Record:
     """A record of one text, of these token ids, and perhaps of a target."""
     none = (0,) * len(ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 import qkvault
-from extractor.models import tiny_bert, tiny_gpt2, write_texts
+from extractor.models import overflow_on, tiny_bert, tiny_gpt2, write_texts
 from qkvault import InputError, PlanMismatch, ResourceError
 from qkvault_extractor import ExtractOptions, Part, Progress, extract, jobs, plan, run_vault
 from qkvault_extractor.driving import Done, InProcess, drive
@@ -273,3 +274,24 @@ def test_claims_of_the_dead_are_told_apart(options: ExtractOptions) -> None:
         buffer.claim.release()
     assert (found.running, found.stale) == (0, 1)
     assert found.pending == found.units
+
+
+@pytest.mark.parametrize("attention", ["store", "derive"])
+def test_rows_that_overflow_are_left_out_by_any_executor(
+    attention: Any, model: Path, options: ExtractOptions, tmp_path: Path
+) -> None:
+    spoilt = str(overflow_on("snow", model, tmp_path / "spoilt"))
+    data = Path(options.data[0])
+    lines = data.read_text("utf-8").replace("snow", "rain").splitlines(keepends=True)
+    lines[3] = json.dumps({"text": "the snow", "id": "bad"}) + "\n"
+    data.write_text("".join(lines), encoding="utf-8")
+    given = replace(options, model=spoilt, attention=attention)
+    with ThreadPoolExecutor(2) as executor:
+        with pytest.raises(InputError, match=r"texts.jsonl line 4: .* of layer 0 is not finite"):
+            extract(given, executor=executor)
+        report = extract(replace(given, on_bad="skip"), executor=executor)
+    assert (report.examples, report.rejected) == (len(LENGTHS) - 1, 1)
+    here = replace(given, on_bad="skip", out=tmp_path / "here.vault")
+    extract(here)
+    assert files_of(options.out) == files_of(here.out)
+    assert qkvault.verify(options.out, full=True).ok

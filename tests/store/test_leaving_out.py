@@ -183,3 +183,9 @@ def test_folders_change_places(
     with pytest.raises(OSError, match="No such file"):
         disk.swap_folders(tmp_path / "a", tmp_path / "c")
     assert (tmp_path / "a" / "b").exists()
+
+
+def test_a_plan_in_an_object_store_stays_as_it_is() -> None:
+    pytest.importorskip("obstore")
+    with pytest.raises(InputError, match="in an object store, where a plan cannot be changed"):
+        qkvault.leave_out("s3://bucket/v.vault", {3: reject(3)}, SPEC)
