@@ -136,6 +136,7 @@ def _stack_part(
         if not places or len(set(places)) != len(places):
             raise InputError(f"each {what} may be chosen once, and one at least must be")
     key_heads, per_key_head = _key_heads(stack, head_at)
+    widths = [stack.widths[place] for place in layer_at if stack.widths]
     part = replace(
         stack,
         layers=tuple(stack.layers[place] for place in layer_at),
@@ -143,7 +144,7 @@ def _stack_part(
         recipe=tuple(pick_heads(stack.recipe[place], head_at) for place in layer_at),
         heads=len(head_at),
         key_heads=len(head_at) // per_key_head,
-        widths=tuple(stack.widths[place] for place in layer_at if stack.widths),
+        widths=tuple(widths) if {*widths} - {(stack.head_dim, stack.value_dim)} else (),
     )
     return _StackPart(part, layer_at, head_at, key_heads)
 
