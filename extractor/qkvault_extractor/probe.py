@@ -16,6 +16,7 @@ from qkvault import InputError, Recipe, Stack, VectorPrecision, token_axes
 from qkvault_extractor.capture import Collector
 from qkvault_extractor.captured import Captured, capture
 from qkvault_extractor.machine import quiet
+from qkvault_extractor.masks import see_masks
 from qkvault_extractor.native import TOLERANCE, largest_output
 from qkvault_extractor.recipes import derived_difference
 from qkvault_extractor.stacks import Sides, Site, describe_stacks
@@ -103,10 +104,10 @@ def probe(
         captured = capture(loaded, batch, spares_maps=derive_from is not None)
         calls = captured.calls
         # Where attention is derived, the longest text is looked at as a whole before the run.
-        tells_window = captured.way == "interface" or derive_from is not None
-        sites, stacks = describe_stacks(
-            captured.placed, sides, Sides.of(records), tells_window=tells_window
-        )
+        shown: Mapping[int, torch.Tensor] | None = {} if derive_from is not None else None
+        if captured.way == "interface":
+            shown = see_masks(loaded, captured, sides, records)
+        sites, stacks = describe_stacks(captured.placed, sides, Sides.of(records), shown)
         seen = Probe(
             stacks,
             sites,

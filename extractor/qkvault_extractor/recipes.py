@@ -22,9 +22,11 @@ from qkvault import (
     derive_attention,
     encode_vectors,
 )
+from qkvault_extractor.tiles import breaks_rule
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from qkvault import VectorPrecision
     from qkvault_extractor.capture import AttentionCall
@@ -40,6 +42,9 @@ HALF: Final = {torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
 _HIDDEN: Final = -1e4
 """Additive masks hide by at least this much (the least number of float16 is -65504)."""
+
+
+_NO_RULE: Final = "the model's mask follows no rule that a recipe can state"
 
 
 def find_recipe(
@@ -76,8 +81,35 @@ def find_recipe(
         return _unknown(f"the model's {what} is known up to {tokens} tokens only", causal)
     mask = _find_mask(call, seen, longest)
     if mask is None:
-        return _unknown("the model's mask follows no rule that a recipe can state", causal)
+        return _unknown(_NO_RULE, causal)
     return _prove(call, (tokens, tokens), Recipe(mask, None, slopes, bias))
+
+
+def fit_rule(recipe: Recipe, shown: Tensor, tokens: int) -> Recipe:
+    """A recipe whose mask holds on the longest text too.
+
+    Args:
+        recipe: what shorter texts tell.
+        shown: which keys the longest one shows, of
+            :func:`qkvault_extractor.masks.see_masks`.
+        tokens: how long the shorter ones were.
+
+    Returns:
+        It, with the window or chunk that shows on the longest text only; or one that is unknown.
+    """
+    if recipe.unknown is not None:
+        return recipe
+    rule, own = recipe.mask, shown[:, :1]
+    count = int(own[0, 0, :, 0].sum())  # queries that see the first key
+    rules = [rule]
+    if rule == Mask(rule.causal) and count >= tokens:
+        rules += [Mask(rule.causal, window=count - 1), Mask(rule.causal, chunk=count)]
+    asking, there = (torch.tensor([[side]], device=own.device) for side in own.shape[2:])
+    if bool((shown == own).all()):
+        for found in rules:
+            if not bool(breaks_rule(own, found, asking, there)):
+                return replace(recipe, mask=found)
+    return _unknown(_NO_RULE, rule.causal)
 
 
 def find_cross_recipe(call: AttentionCall) -> Recipe:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from qkvault import STACKS, Lengths, Stack, StackName
 from qkvault_extractor.capture import join_calls, repeats
 from qkvault_extractor.native import UNSEEN, Mismatch
-from qkvault_extractor.recipes import confirm, find_cross_recipe, find_recipe
+from qkvault_extractor.recipes import confirm, find_cross_recipe, find_recipe, fit_rule
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from qkvault import Recipe, Record
     from qkvault_extractor.capture import AttentionCall
 
@@ -184,7 +186,10 @@ def place_calls(
 
 
 def describe_stacks(
-    placed: Sequence[Placed], sides: Sides, longest: Sides, *, tells_window: bool
+    placed: Sequence[Placed],
+    sides: Sides,
+    longest: Sides,
+    shown: Mapping[int, Tensor] | None,
 ) -> tuple[tuple[Site, ...], tuple[Stack, ...]]:
     """Where each call belongs, and what the stacks are like.
 
@@ -192,7 +197,8 @@ def describe_stacks(
         placed: calls of a forward pass over a batch whose first example has no padding.
         sides: tokens of the batch.
         longest: tokens of all examples that the stacks have to hold for.
-        tells_window: as :func:`qkvault_extractor.recipes.find_recipe` takes it.
+        shown: which keys calls show on the longest text, as far as these tell anything new; None
+            where it was not looked at.
     """
     stacks = []
     for stack in STACKS:
@@ -207,7 +213,9 @@ def describe_stacks(
             if stack == "cross":
                 found = find_cross_recipe(exact)
             else:
-                found = find_recipe(exact, first[0], most, tells_window=tells_window)
+                found = find_recipe(exact, first[0], most, tells_window=shown is not None)
+                if shown and one.call.index in shown:
+                    found = fit_rule(found, shown[one.call.index], first[0])
             recipes.append(confirm(one.call, first, found))
         layers = tuple(one.site.layer for one in own)
         stacks.append(_make_stack(stack, [one.call for one in own], layers, tuple(recipes)))

@@ -66,7 +66,7 @@ class TiledAttention:
         self._on_tile = on_tile
         self._axes = axes
         self._lengths: dict[str, Tensor] = {}
-        self._checked: set[tuple[int, Mask]] = set()
+        self._checked: dict[tuple[Mask, tuple[str, str]], Tensor] = {}
         self._mismatches: list[Tensor] = []
 
     def start(
@@ -127,23 +127,35 @@ class TiledAttention:
 
     def _check_mask(self, mask: Tensor, rule: Mask, axes: tuple[str, str]) -> None:
         """Note whether a mask hides what its rule and padding hide; layers mostly share one."""
-        known = (mask.data_ptr(), rule)
-        if known in self._checked or not self._lengths:
+        known = self._checked.get((rule, axes))
+        if not self._lengths or (known is not None and known.data_ptr() == mask.data_ptr()):
             return
-        self._checked.add(known)
-        examples, heads, queries, keys = mask.shape
-        asking, there = (self._lengths[sequence][:examples, None] for sequence in axes)
-        if heads != 1:
-            self._mismatches.append(torch.ones(examples, dtype=torch.bool, device=mask.device))
-            return
-        step = max(1, MOST_CELLS // (examples * keys))
-        for start in range(0, queries, step):
-            rows = range(start, min(start + step, queries))
-            shown = mask[:, 0, rows.start : rows.stop]
-            seen = shown if shown.dtype == torch.bool else shown == 0
-            differs = seen != shown_keys(rule, rows, keys, there)
-            real = torch.arange(rows.start, rows.stop, device=mask.device) < asking
-            self._mismatches.append((differs & real[:, :, None]).flatten(1).any(1))
+        self._checked[rule, axes] = mask  # held, so that no other one comes to lie in its place
+        asking, there = (self._lengths[sequence][: len(mask), None] for sequence in axes)
+        self._mismatches.append(breaks_rule(mask, rule, asking, there))
+
+
+def breaks_rule(mask: Tensor, rule: Mask, asking: Tensor, there: Tensor) -> Tensor:
+    """Whether a mask hides other keys than a rule and padding do, bool ``(example,)``.
+
+    Args:
+        mask: additive or boolean, ``(example, 1, query_token, key_token)``.
+        rule: the layer's.
+        asking, there: query tokens and key tokens that are no padding, int64 ``(example, 1)``.
+    """
+    examples, heads, queries, keys = mask.shape
+    if heads != 1:
+        return torch.ones(examples, dtype=torch.bool, device=mask.device)
+    broken = torch.zeros(examples, dtype=torch.bool, device=mask.device)
+    step = max(1, MOST_CELLS // (examples * keys))
+    for start in range(0, queries, step):
+        rows = range(start, min(start + step, queries))
+        shown = mask[:, 0, rows.start : rows.stop]
+        seen = shown if shown.dtype == torch.bool else shown == 0
+        differs = seen != shown_keys(rule, rows, keys, there)
+        real = torch.arange(rows.start, rows.stop, device=mask.device) < asking
+        broken |= (differs & real[:, :, None]).flatten(1).any(1)
+    return broken
 
 
 def shown_keys(rule: Mask, rows: range, keys: int, there: Tensor) -> Tensor:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from qkvault_extractor.tiles import TileCall
 
 CHECKED_ROWS: Final = 4
-"""Query tokens of every example, layer and head whose weights are held against the recipe's."""
+"""Query tokens of the longest and of the shortest example of a batch, in every layer and head, at
+which the weights of all examples are held against the recipe's."""
 
 
 FOLLOWS_NOT: Final = Flaw(
@@ -63,6 +64,7 @@ class WatchedAttention:
         self._take = take
         self._on_tile = on_tile
         self._lengths: dict[str, Tensor] = {}
+        self._shortest: dict[str, int] = {}
         self._excesses: list[Tensor] = []
 
     def start(
@@ -72,9 +74,11 @@ class WatchedAttention:
         target_lengths: Sequence[int] | None = None,
     ) -> None:
         """Begin a batch: tokens of each example, and of its target where there is one."""
-        self._lengths = {"source": torch.tensor(lengths, device=device)}
+        sides = {"source": lengths}
         if target_lengths is not None:
-            self._lengths["target"] = torch.tensor(target_lengths, device=device)
+            sides["target"] = target_lengths
+        self._lengths = {side: torch.tensor(own, device=device) for side, own in sides.items()}
+        self._shortest = {side: min(own) for side, own in sides.items()}
         self._excesses.clear()
 
     def finish(self) -> dict[int, Flaw]:
@@ -114,14 +118,19 @@ class WatchedAttention:
         return weigh(query, key, shown[:, None], call.scaling, recipe, rows)
 
     def _check_rows(self, call: AttentionCall) -> None:
-        """Note by how much some rows, evenly spaced, are farther off than rounding explains."""
+        """Note by how much some rows are farther off than rounding explains: evenly spaced ones,
+        of the longest example and of the shortest, so that all examples have some."""
         asking = self._lengths[self._axes[call.index][0]]
-        most = call.query.shape[2]
-        for place in sorted({(n + 1) * most // CHECKED_ROWS - 1 for n in range(CHECKED_ROWS)}):
-            row = slice(max(place, 0), max(place, 0) + 1)
+        places = {
+            max(0, (n + 1) * tokens // CHECKED_ROWS - 1)
+            for tokens in (call.query.shape[2], self._shortest[self._axes[call.index][0]])
+            for n in range(CHECKED_ROWS)
+        }
+        for place in sorted(places):
+            row = slice(place, place + 1)
             derived = self._derive(call, slice(None), row)
             excess = self._excess(call, derived, row)  # (example,)
-            self._excesses.append(torch.where(row.start < asking, excess, 0.0))
+            self._excesses.append(torch.where(place < asking, excess, 0.0))
 
     def _allowed(self, call: AttentionCall, derived: Tensor, row: slice) -> Tensor | float:
         precision = HALF.get(call.weights.dtype)

@@ -123,6 +123,17 @@ def test_a_mask_that_breaks_its_rule_is_refused(changed: str) -> None:
     assert tiled.finish() == dict.fromkeys(broken, tiles.MASKS_OTHERS)
 
 
+def test_masks_are_told_apart_though_one_comes_to_lie_in_the_place_of_another() -> None:
+    query, key, value = make_inputs(LENGTHS)
+    rule = Mask(causal=True)
+    tiled = TiledAttention([Recipe(rule)], None)
+    tiled.start(LENGTHS, query.device)
+    tiled(0, query, key, value, make_mask(rule, LENGTHS), 0.3)  # let go of by its maker
+    for _ in range(20):
+        tiled(0, query, key, value, make_mask(Mask(causal=True, window=2), LENGTHS), 0.3)
+    assert tiled.finish() == dict.fromkeys(range(len(LENGTHS)), tiles.MASKS_OTHERS)
+
+
 def test_padding_may_be_masked_as_it_likes() -> None:
     query, key, value = make_inputs(LENGTHS)
     mask = make_mask(Mask(causal=True), LENGTHS)

@@ -221,6 +221,16 @@ def test_rows_are_held_against_the_recipe(spoil: Any, flaws: dict[int, Any]) -> 
     assert watched.finish() == flaws
 
 
+def test_rows_of_the_shortest_example_of_a_batch_are_held_against_the_recipe() -> None:
+    vectors = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 2, 2, 40, 8))).float()
+    own = torch.softmax(0.5 * vectors[0] @ vectors[1].transpose(-1, -2), -1)
+    own[1, :, :3, :3] = 1 / 3  # of three tokens, which lie before the first row of 40 that is tried
+    watched = WatchedAttention([Recipe()], [("source", "source")], lambda _: None)
+    watched.start((40, 3), torch.device("cpu"))
+    watched(call_of(own, *vectors))
+    assert watched.finish() == {1: FOLLOWS_NOT}
+
+
 def test_info_says_who_computes_attention(tmp_path: Path) -> None:
     path = extract_to(make(tmp_path, "bloom"), tmp_path, "v", attention="derive").path
     shown = CliRunner().invoke(main, ["info", str(path)])
