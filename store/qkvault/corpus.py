@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import numpy as np
 
-from .axes import MAPS, own_cells, token_axes
+from .axes import own_cells, token_axes
 from .chunks import is_kept, stack_of
 from .errors import InputError, MissingArray, OutOfRange, VaultError
+from .holes import find_holes
 from .scores import derive_attention
 from .vectors import crop_widths
 
@@ -261,12 +262,8 @@ class CorpusReader:
 
 
 def _refuse_holes(values: NDArray[np.float32], reader: BlockReader | ImpliedBlocks) -> None:
-    """The first token has values: a first row of only NaN, or zero attention, was never written."""
-    first = values[:, :, :, 0]
-    empty = np.isnan(first[..., 0])
-    if reader.meta.path.endswith(MAPS) and not reader.meta.may_be_empty:
-        empty |= first[..., 0] == 0
-    if empty.any() and not np.nan_to_num(first[empty]).any(axis=-1).all():
+    name = reader.meta.path.rpartition("/")[2]
+    if find_holes(name, values[:, :, :, 0], reader.meta.may_be_empty).any():
         raise VaultError(f"{reader.meta.path} is damaged: it holds nothing for some example")
 
 

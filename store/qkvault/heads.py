@@ -10,7 +10,8 @@ import numpy as np
 from .axes import own_cells
 from .chunks import row_dims
 from .errors import InputError, OutOfRange, VaultError
-from .vectors import VECTOR_FILL, crop_widths
+from .holes import find_holes
+from .vectors import crop_widths
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -196,21 +197,12 @@ class HeadArray:
         return out
 
     def _refuse_holes(self, out: NDArray[Any]) -> None:
-        """The first token attends to something: a first row of only zeros (or NaN) is a hole."""
-        if out.size and out.shape[:2] == (1, 1) and out.dtype.kind != "i":
+        if out.shape[:2] == (1, 1) and out.dtype.kind != "i":
             first = out.item(0)
             if first and first == first:  # one head that starts with a number: the common case
                 return
-        corner = out[:, :, 0, 0]
-        if out.dtype.kind == "i":
-            hole = (out[:, :, 0, -1] == VECTOR_FILL).any()
-        elif self._reader.meta.dtype.kind in "fi":
-            hole = np.isnan(corner).any() and np.isnan(out[:, :, 0]).all(axis=-1).any()
-        elif self._reader.meta.may_be_empty:
-            return  # whole numbers have no NaN to tell by
-        else:
-            hole = not corner.all() and not out[:, :, 0].any(axis=-1).all()
-        if hole:
+        may_be_empty = self._reader.meta.may_be_empty or self.derived
+        if find_holes(self.name, out[:, :, 0], may_be_empty).any():
             raise VaultError(
                 f"{self._reader.meta.path} is damaged: it holds nothing at row {self._row}"
             )

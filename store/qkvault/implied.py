@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from .decoding import DECODERS, SQUARE_ROOT_TABLE
+from .errors import VaultError
+from .holes import find_holes
 from .precision import MAX_ERROR, square_root_codes
 
 if TYPE_CHECKING:
@@ -62,6 +64,8 @@ class ImpliedThumbnails:
     ) -> NDArray[Any]:
         """Read some layers, heads and query bins of one row; as :meth:`RowReader.read`."""
         codes = self._attention.read(row, layers, heads, tokens, width, raw=True)
+        if tokens and not tokens.start:
+            _refuse_holes(self.meta, codes[:, :, 0])
         thumbnails = recode(codes)
         return thumbnails if raw else SQUARE_ROOT_TABLE.take(thumbnails)
 
@@ -86,8 +90,16 @@ class ImpliedBlocks:
         raw: bool = False,
     ) -> NDArray[Any]:
         """Arguments and result as :meth:`qkvault.blocks.BlockReader.read`."""
-        codes = recode(self._attention.read(rows, layers, heads, raw=True))
-        return codes if raw else SQUARE_ROOT_TABLE.take(codes)
+        codes = self._attention.read(rows, layers, heads, raw=True)
+        _refuse_holes(self.meta, codes[:, :, :, 0])
+        thumbnails = recode(codes)
+        return thumbnails if raw else SQUARE_ROOT_TABLE.take(thumbnails)
+
+
+def _refuse_holes(meta: ArrayMeta, first: NDArray[Any]) -> None:
+    """The code of a thumbnail cannot say that nothing stands where attention says so with NaN."""
+    if find_holes("attention", first, meta.may_be_empty).any():
+        raise VaultError(f"{meta.path} is damaged: it holds nothing for some example")
 
 
 def recode(codes: NDArray[Any]) -> NDArray[np.uint8]:

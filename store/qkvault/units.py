@@ -10,7 +10,7 @@ import numpy as np
 
 from .chunks import is_column
 from .errors import InputError
-from .vectors import VECTOR_FILL
+from .holes import find_holes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,12 +133,5 @@ def _holes(path: str, values: NDArray[Any], may_be_empty: bool) -> NDArray[np.in
     if may_be_empty and values.dtype.kind == "u":
         return np.flatnonzero(~values.reshape(len(values), -1).any(axis=1))
     first = values if is_column(path) else values[:, :, :, 0]
-    if values.dtype.kind == "f":
-        empty = np.isnan(first).all(axis=-1)
-    elif values.dtype.kind == "i":
-        empty = first[..., -1] == VECTOR_FILL
-    elif name in ("attention", "thumbnail"):
-        empty = ~first.any(axis=-1)
-    else:
-        return np.empty(0, np.intp)
+    empty = find_holes(name, first, may_be_empty)
     return np.flatnonzero(empty.reshape(len(values), -1).any(axis=1))
