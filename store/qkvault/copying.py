@@ -15,6 +15,7 @@ from .axes import Lengths
 from .beginning import create, resume
 from .chunks import is_column, stack_of
 from .documents import differing
+from .encodings import VECTORS
 from .errors import PlanMismatch
 from .parts import Part, choose_part
 from .plan import spec_document
@@ -22,7 +23,7 @@ from .precision import decode_attention, encode_attention
 from .remote import Place, locate
 from .store import vault_state
 from .vault import Vault
-from .vectors import decode_vectors, encode_vectors
+from .vectors import crop_vectors, decode_vectors, encode_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -184,7 +185,11 @@ def _read(part: Part, length: int, path: str, rows: NDArray[np.int64]) -> NDArra
     chosen = part.stacks[stack]
     heads = chosen.key_heads if name in ("key", "value") else chosen.heads
     blocks = part.source.store.rows(length, path).blocks()
-    return blocks.read(rows, chosen.layers, heads, raw=True)
+    codes = blocks.read(rows, chosen.layers, heads, raw=True)
+    if name not in VECTORS:
+        return codes
+    own = chosen.stack
+    return crop_vectors(codes, own.value_dim if name == "value" else own.head_dim)
 
 
 def _recoded(

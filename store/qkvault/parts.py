@@ -137,6 +137,7 @@ def _stack_part(
             raise InputError(f"each {what} may be chosen once, and one at least must be")
     key_heads, per_key_head = _key_heads(stack, head_at)
     widths = [stack.widths[place] for place in layer_at if stack.widths]
+    head_dim, value_dim = map(max, zip(*widths or [(stack.head_dim, stack.value_dim)], strict=True))
     part = replace(
         stack,
         layers=tuple(stack.layers[place] for place in layer_at),
@@ -144,7 +145,9 @@ def _stack_part(
         recipe=tuple(pick_heads(stack.recipe[place], head_at) for place in layer_at),
         heads=len(head_at),
         key_heads=len(head_at) // per_key_head,
-        widths=tuple(widths) if {*widths} - {(stack.head_dim, stack.value_dim)} else (),
+        head_dim=head_dim,
+        value_dim=value_dim,
+        widths=tuple(widths) if len(set(widths)) > 1 else (),
     )
     return _StackPart(part, layer_at, head_at, key_heads)
 

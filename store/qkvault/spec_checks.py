@@ -73,6 +73,10 @@ def _check_widths(stack: Stack) -> None:
             raise ValueError("a layer's widths are not two numbers")
         if not all(1 <= width <= limit for width, limit in zip(pair, most, strict=True)):
             raise ValueError(f"a layer of widths {pair} in a stack of {most}")
+    if stack.widths and (
+        len(set(stack.widths)) == 1 or tuple(map(max, zip(*stack.widths, strict=True))) != most
+    ):
+        raise ValueError(f"widths that do not differ, or whose widest are not the stack's {most}")
 
 
 def _check_stack(stack: Stack) -> None:

@@ -80,6 +80,16 @@ def scales_of(codes: NDArray[np.int16]) -> NDArray[np.float32]:
     return (codes[..., -1:].astype(np.int32) << 16).view(np.float32)
 
 
+def crop_vectors(vectors: NDArray[Any], width: int) -> NDArray[Any]:
+    """The first values of vectors, ``(..., dim)`` floats or ``(..., dim + 1)`` of int16, which keep
+    their scale."""
+    if vectors.dtype != np.int16:
+        return vectors[..., :width]
+    if vectors.shape[-1] == width + 1:
+        return vectors
+    return np.concatenate([vectors[..., :width], vectors[..., -1:]], -1)
+
+
 def crop_widths(vectors: NDArray[Any], widths: Sequence[int], layers: int = 0) -> NDArray[Any]:
     """Leave out what is stored beyond the own widths of layers (:attr:`qkvault.Stack.widths`).
 
@@ -94,16 +104,14 @@ def crop_widths(vectors: NDArray[Any], widths: Sequence[int], layers: int = 0) -
     Raises:
         InputError: codes of int16 of layers of several widths, which have no such number.
     """
-    scales = int(vectors.dtype == np.int16)
-    widest = max(widths, default=vectors.shape[-1] - scales)
-    cropped = vectors[..., :widest]
-    if scales:
-        if len(set(widths)) > 1:
+    if not widths:
+        return vectors
+    cropped = crop_vectors(vectors, max(widths))
+    if len(set(widths)) > 1:
+        if vectors.dtype == np.int16:
             raise InputError(
                 "codes of layers of several widths were asked for; take layers of one width"
             )
-        return np.concatenate([cropped, vectors[..., -1:]], -1)
-    if len(set(widths)) > 1:
         cropped = cropped.copy()
         for layer, width in zip(np.moveaxis(cropped, layers, 0), widths, strict=True):
             layer[..., width:] = np.nan

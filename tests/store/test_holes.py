@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from derived_vaults import make_derived_vault
 
 import qkvault
-from derived_vaults import make_derived_vault
 from qkvault import Precision, Recipe, UnitBuffer, VaultError
 from qkvault.holes import find_holes
 

@@ -132,17 +132,19 @@ def test_hdf5_tells_of_them(vault: qkvault.Vault, path: Path, tmp_path: Path) ->
         assert np.array_equal(exported[0].query[3], vault[0].query[3])
 
 
-@pytest.mark.parametrize("layers", [[1], [3], [1, 3], [1, 4]])
+@pytest.mark.parametrize("layers", [[1], [3], [4], [1, 3], [3, 4]])
 def test_copies_keep_the_widths(
     vault: qkvault.Vault, path: Path, tmp_path: Path, layers: list[int]
 ) -> None:
     qkvault.copy(path, tmp_path / "copy", layers=layers)
     with qkvault.open(tmp_path / "copy") as copy:
-        widths = tuple(WIDTHS[layer] for layer in layers)
-        assert copy.spec.stacks[0].widths == (() if layers == [1] else widths)
+        stack, kept = copy.spec.stacks[0], [WIDTHS[layer] for layer in layers]
+        assert stack.widths == (tuple(kept) if len(layers) > 1 else ())
+        assert (stack.head_dim, stack.value_dim) == tuple(map(max, zip(*kept, strict=True)))
         for one, same in zip(vault, copy, strict=True):
             for name in ("query", "key", "value"):
                 found = getattr(same, name)[layers]
                 np.testing.assert_array_equal(found, getattr(one, name)[layers])
+                assert getattr(same, name).shape == found.shape
             assert np.array_equal(one.derive(layers), same.derive(layers))
     assert qkvault.verify(tmp_path / "copy", full=True).ok
