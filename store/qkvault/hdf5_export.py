@@ -35,7 +35,7 @@ from .store import EXAMPLES, PLAN
 from .table.terms import storable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -94,7 +94,7 @@ def _write_vault(vault: Vault, path: Path) -> None:
             file.create_dataset(name, data=data, chunks=(min(len(data), KIB),), **_PACKED)
         for name in EXAMPLE_ARRAYS:
             _write_column(file, f"{EXAMPLES}/{name}", vault.store.examples(name))
-        ids = [storable(record.id).replace("\0", "?") for record in vault.iter_records()]
+        ids = _texts(record.id for record in vault.iter_records())
         file.create_dataset(f"{EXAMPLES}/id", data=ids, dtype=h5py.string_dtype())
         for bucket in vault.store.plan.buckets:
             for array in array_paths(vault.spec, bucket.lengths):
@@ -115,16 +115,21 @@ def _write_array(file: Any, vault: Vault, length: int, array: str) -> None:
         if reader.meta.may_be_empty:
             dataset.attrs["beside"] = stack_of(vault.spec, stack).beside
     if name == "logits":
-        dataset.attrs["label_names"] = list(vault.spec.label_names)
+        dataset.attrs["label_names"] = _texts(vault.spec.label_names)
     else:
         dataset.attrs["layers"] = stack_of(vault.spec, stack).layers
         dataset.attrs["scaling"] = stack_of(vault.spec, stack).scaling
         if widths := stack_of(vault.spec, stack).widths_of(name):
             dataset.attrs["widths"] = widths
     if name == "metrics":
-        dataset.attrs["metrics"] = list(vault.spec.metrics)
+        dataset.attrs["metrics"] = _texts(vault.spec.metrics)
     for axis, dim in enumerate(("example", *row_dims(name))):
         dataset.dims[axis].label = dim
+
+
+def _texts(texts: Iterable[str]) -> list[str]:
+    """Texts as HDF5 can hold them."""
+    return [storable(text).replace("\0", "?") for text in texts]
 
 
 def _write_column(file: Any, path: str, column: Column) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .errors import VaultError
 from .records import id_hash
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def find_id(vault: Vault, example_id: str) -> int | None:
             high = middle
     while low < len(vault) and int(hashes.row(low)) == wanted:
         index = int(rows.row(low))
+        if not 0 <= index < len(vault):
+            raise VaultError(f"{vault.path} is damaged: an id is said to be of example {index}")
         if vault[index].id == example_id:
             return index
         low += 1

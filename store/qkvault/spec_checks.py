@@ -10,6 +10,7 @@ from .spec import ARRAYS, PRECISIONS, STACKS, VECTOR_PRECISIONS, Stack, VaultSpe
 _MAX_SIZE: Final = 1 << 24
 _MAX_SCALING: Final = 1e30  # NaN is not at most that; a number without end is no float
 _MAX_METRICS: Final = 256
+_MAX_LINE: Final = 200
 
 
 def refuse_unsound(spec: VaultSpec) -> None:
@@ -64,6 +65,11 @@ def _check_derived(spec: VaultSpec) -> None:
                 raise ValueError(f"attention of layer {layer} is not derivable: {recipe.unknown}")
 
 
+def _is_line(text: object) -> bool:
+    """Whether a text may stand in a line that a page or a terminal shows."""
+    return isinstance(text, str) and 1 <= len(text) <= _MAX_LINE and text.isprintable()
+
+
 def _check_widths(stack: Stack) -> None:
     if stack.widths and len(stack.widths) != len(stack.layers):
         raise ValueError(f"{len(stack.widths)} widths for {len(stack.layers)} layers")
@@ -96,8 +102,10 @@ def _check_stack(stack: Stack) -> None:
     _check_widths(stack)
     if type(stack.causal) is not bool:
         raise ValueError("causal is neither true nor false")
-    if stack.beside is not None and not (isinstance(stack.beside, str) and stack.beside):
-        raise ValueError("a stack that attends beside its tokens to what is no text")
+    if stack.beside is not None and not _is_line(stack.beside):
+        raise ValueError(
+            f"what a stack attends to beside its tokens, in words: {stack.beside!r:.40}"
+        )
     if len(stack.recipe) != len(stack.layers):
         raise ValueError(f"{len(stack.recipe)} recipes for {len(stack.layers)} layers")
     for recipe in set(stack.recipe):

@@ -91,6 +91,11 @@ PLAN_CHANGES: dict[str, Callable[[dict[str, Any]], None]] = {
     "widths that do not differ": _stack(widths=[[4, 4]] * 2),
     "widths below the stack's": _stack(widths=[[2, 4], [3, 4]]),
     "three widths a layer": _stack(widths=[[1, 1, 1]] * 2),
+    "pages beside the tokens": _stack(beside="x" * 100_000),
+    "what turns a line beside the tokens": _stack(beside="summaries \u202e"),
+    "what speaks to a terminal beside the tokens": _stack(beside="\x1b[31m"),
+    "a list beside the tokens": _stack(beside=["summaries"]),
+    "nothing beside the tokens": _stack(beside=""),
     "a stack named like a path": _stack(name="../../../etc"),
     "a stack of no name": _stack(name=None),
     "2^24 logits": lambda p: p["spec"].update(logits=2**24, label_names=[]),
@@ -125,6 +130,14 @@ def test_a_vault_does_not_speak_to_the_terminal(forger: Forger) -> None:
     assert str(caught.value).isprintable()
     made = qkvault.InputError("a\nb\x1b]0;\u202e\ud800é漢")
     assert str(made) == "a\\nb\\x1b]0;\\u202e\\ud800é漢"
+
+
+def test_names_that_hdf5_cannot_hold(forger: Forger, tmp_path: Path) -> None:
+    pytest.importorskip("h5py")
+    forger.plan["spec"]["label_names"] = ["no\0ne", "\x1b\u202e"]
+    forger.sign()
+    with qkvault.open(qkvault.export(forger.path, tmp_path / "v.h5")) as exported:
+        assert exported.spec.label_names == ("no\0ne", "\x1b\u202e")
 
 
 def test_paths_that_leave_the_vault(forger: Forger, tmp_path: Path) -> None:

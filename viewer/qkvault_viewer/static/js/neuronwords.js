@@ -1,7 +1,7 @@
 /** What the opened neuron view says in words and numbers. */
 
 import { formatSigned, formatWeight } from "./scale.js";
-import { isolate } from "./tokens.js";
+import { isolate, plainText } from "./tokens.js";
 
 /**
  * @typedef {import("./context.js").Context} Context
@@ -42,7 +42,7 @@ export function describeSum({ vault, queries, stack }, { terms }, { token, compu
   if (stack.beside && total < 0.9995) parts[0] += `, the rest goes to ${stack.beside}`;
   parts[0] += ".";
   if (terms.unknown !== null) {
-    parts.push(`The attention kept differs from the softmax of these scores by up to ${formatWeight(difference)}: ${terms.unknown}.`);
+    parts.push(`The attention kept differs from the softmax of these scores by up to ${formatWeight(difference)}: ${plainText(terms.unknown)}.`);
   } else if (!attention) {
     parts.push("It is computed here from the scores; the vault keeps no attention.");
   } else if (attention.derived) {
