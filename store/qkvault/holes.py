@@ -30,10 +30,8 @@ def find_holes(name: str, first: NDArray[Any], may_be_empty: bool) -> NDArray[np
         bool ``(...)``.
     """
     if first.dtype.kind == "i":
-        scaleless: NDArray[np.bool_] = first[..., -1] == VECTOR_FILL
-        return scaleless
+        return np.asarray(first[..., -1] == VECTOR_FILL, np.bool_)
     empty = first == 0 if name in _STORED_MAPS and not may_be_empty else np.zeros_like(first, bool)
     if first.dtype.kind == "f":
         empty |= np.isnan(first)
-    holes: NDArray[np.bool_] = empty.all(axis=-1)
-    return holes
+    return np.asarray(empty.all(axis=-1), np.bool_)
