@@ -9,20 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qkvault import InputError
 from qkvault_extractor.chat import place_messages, render_rows, template_hash
 from qkvault_extractor.formats.conll import WORDS
 from qkvault_extractor.global_tokens import find_rule
-from qkvault_extractor.identity import identify_model, tokenizer_hash
+from qkvault_extractor.identity import generation_hash, identify_model, tokenizer_hash
 from qkvault_extractor.inputs import load_inputs
 from qkvault_extractor.job import check_out, plan_job, run_job
 from qkvault_extractor.limits import decoder_limit_of, model_limit_of
 from qkvault_extractor.rows import Reject
 from qkvault_extractor.spool import RecordSpool
 from qkvault_extractor.stopwatch import Stopwatch
-from qkvault_extractor.targets import learnt_target
+from qkvault_extractor.targets import find_start, learnt_target
 from qkvault_extractor.tokens import (
     encode_rows,
     find_spelled_specials,
@@ -179,6 +180,10 @@ class _TextSource:
             identity["chat_template"] = template_hash(self._tokenizer, options.model)
         if options.generate:
             identity["generate"] = options.generate
+            if (told := generation_hash(Path(options.model))) is not None:
+                identity["generation_config"] = told
+        if options.target_column is not None:
+            identity["decoder_start"] = find_start(options.model, self._config)
         if self._global_tokens is not None:
             identity["global_tokens"] = self._global_tokens
         return identity
@@ -222,7 +227,7 @@ class _TextSource:
         return records, sorted([*refused, *rejects], key=lambda reject: reject.number)
 
     def _add_targets(self, records: Sequence[Record]) -> tuple[Sequence[Record], list[Reject]]:
-        from qkvault_extractor.targets import TargetMaker, add_targets, find_start
+        from qkvault_extractor.targets import TargetMaker, add_targets
 
         options, config = self._options, self._config
         limit = decoder_limit_of(config, self._tokenizer)

@@ -1,8 +1,8 @@
 """Global tokens of models that attend in windows: they see all tokens, and all tokens see them.
 
 Which tokens are global is said with each input (Beltagy et al. 2020, section 3.1), so that it is
-part of what a vault is of. Classes that answer questions choose them by themselves, and so do those
-that classify texts; a bare model has none.
+part of what a vault is of. Classes of Longformer that answer questions choose them by themselves,
+and so do those that classify texts; a bare model has none, nor has any of LED's classes.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ def find_rule(model: str, config: PreTrainedConfig, asked: str | None) -> Global
         )
     if asked is not None:
         return next(rule for rule in GLOBAL_TOKENS if rule == asked)
+    if config.is_encoder_decoder:
+        return None  # none of LED's classes chooses any
     saved = " ".join(config.architectures or ())
     if "ForMultipleChoice" in saved:
         raise InputError(

@@ -107,6 +107,22 @@ def weights_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def generation_hash(folder: Path) -> str | None:
+    """Hash what a local model says of how it writes: first, last and forbidden tokens.
+
+    Returns:
+        64 hexadecimal digits; None where it says nothing.
+    """
+    try:
+        told = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # not there, or of no use
+        return None
+    if isinstance(told, dict):
+        told = {name: value for name, value in told.items() if name not in _PASSING}
+    parts = ("qkvault generation 1", _canonical(told))
+    return hashlib.sha256(_join(parts)).hexdigest()
+
+
 def loaded_weights_hash(model: Any) -> str:
     """Hash a transformers model in memory: its class, its configuration and all its tensors.
 

@@ -44,7 +44,7 @@ class Probe:
             they are kept and the model's own; None where derived attention was not asked for.
         way: how its attention is captured.
         left_out: place among all calls of a forward pass, and module, of those that attend to other
-            tokens than the text's own (pooled ones, say) in a model where others do not.
+            tokens than the example's own (pooled ones, say) in a model where others do not.
         joined: places among all calls of those that are one with the call before: the same
             attention, over more values.
     """
@@ -140,7 +140,7 @@ def _refuse_underivable(loaded: LoadedModel, seen: Probe) -> None:
     if replaced and seen.left_out:
         raise InputError(
             f"the attention of model {loaded.name} cannot be derived while it runs: "
-            f"{seen.left_out[0][1]} attends to other tokens than the text's own; "
+            f"{seen.left_out[0][1]} attends to other tokens than the example's own; "
             "use --attention store"
         )
     for site, recipe in zip(seen.sites, seen.recipes, strict=True):

@@ -12,8 +12,8 @@ import torch
 from click.testing import CliRunner
 
 import qkvault
-from extractor.models import ENCODER_DECODERS, tiny_encoder_decoder, write_texts
-from qkvault import InputError
+from extractor.models import ENCODER_DECODERS, tiny_encoder_decoder, write_pairs, write_texts
+from qkvault import InputError, PlanMismatch
 from qkvault_cli.main import main
 from qkvault_extractor import ExtractOptions, Part, extract, generating, greedy, plan, run_vault
 
@@ -35,9 +35,9 @@ def model_of(folder: Path, family: str, **told: Any) -> Path:
 
 
 def options_for(model: Path, tmp_path: Path, **changes: Any) -> ExtractOptions:
-    data = write_texts(tmp_path / "texts.jsonl", LENGTHS)
     given: dict[str, Any] = {"id_column": "id", "device": "cpu", "generate": NEW, **changes}
-    return ExtractOptions(str(model), (str(data),), tmp_path / "out.vault", **given)
+    data = given.pop("data", None) or (str(write_texts(tmp_path / "texts.jsonl", LENGTHS)),)
+    return ExtractOptions(str(model), data, tmp_path / "out.vault", **given)
 
 
 def one_by_one(
@@ -166,6 +166,26 @@ def test_going_on_and_parts_generate_nothing(
     assert run_vault(parted.out, part=Part(1, 2)).complete
     assert qkvault.open(parted.out).digest == qkvault.open(whole.out).digest
     assert extract(whole).already_complete
+
+
+@pytest.mark.parametrize("generates", [True, False])
+def test_a_vault_is_of_what_the_checkpoint_says_of_writing(generates: bool, tmp_path: Path) -> None:
+    """A decoder's first token may stand in a file that is neither config.json nor weights."""
+    changes: dict[str, Any] = {}
+    if not generates:
+        rows = write_pairs(tmp_path / "pairs.jsonl", [(5, 4)])
+        data = {"text_columns": ("source",), "target_column": "target", "id_column": None}
+        changes = {**data, "data": (str(rows),), "generate": None}
+    model = model_of(tmp_path / "m", "bart", decoder_start_token_id=5)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "decoder_start_token_id": None}))
+    options = options_for(model, tmp_path, **changes)
+    extract(options)
+    assert extract(options).already_complete
+    told = json.loads((model / "generation_config.json").read_text())
+    (model / "generation_config.json").write_text(json.dumps({**told, "decoder_start_token_id": 6}))
+    with pytest.raises(PlanMismatch, match="generation_config" if generates else "decoder_start"):
+        extract(options)
 
 
 def test_a_decoder_that_reads_otherwise_than_it_writes_is_refused(

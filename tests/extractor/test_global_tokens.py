@@ -18,7 +18,7 @@ from extractor.fidelity import extract_to
 from extractor.models import record_of, save, tiny_bert, words, write_pairs, write_texts
 from qkvault import InputError, PlanMismatch
 from qkvault_extractor import run_vault
-from qkvault_extractor.global_tokens import mark_global
+from qkvault_extractor.global_tokens import find_rule, mark_global
 from qkvault_extractor.layouts.reports import read_band
 from qkvault_extractor.machine import quiet
 
@@ -85,6 +85,15 @@ def test_a_question_needs_two_texts(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="those of the question, the first of two texts"):
         extract_to(tmp_path / "v", model, texts)
     assert not (tmp_path / "v").exists()
+
+
+def test_led_has_no_global_tokens_where_none_are_asked_for() -> None:
+    """Its class that answers questions makes none, unlike Longformer's."""
+    from transformers import LEDConfig
+
+    config = LEDConfig(architectures=["LEDForQuestionAnswering"])
+    assert find_rule("led", config, None) is None
+    assert find_rule("led", config, "first") == "first"
 
 
 def test_the_first_token_of_led_is_global_where_asked(tmp_path: Path) -> None:
