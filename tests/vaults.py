@@ -313,6 +313,9 @@ def forward(
     query = vectors(stack.heads, queries, stack.head_dim)
     key = vectors(stack.key_heads, keys, stack.head_dim)
     value = vectors(stack.key_heads, keys, stack.value_dim)
+    for name, values in (("query", query), ("key", key), ("value", value)):
+        for layer, width in zip(values, stack.widths_of(name), strict=False):
+            layer[..., width:] = 0
     repeated = np.repeat(key, stack.heads // stack.key_heads, axis=1).astype(np.float64)
     scores = query.astype(np.float64) @ repeated.swapaxes(-1, -2)  # (layer, head, query, key)
     scores *= np.array(stack.scaling)[:, None, None, None]

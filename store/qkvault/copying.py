@@ -14,6 +14,7 @@ import numpy as np
 from .axes import Lengths
 from .beginning import create, resume
 from .chunks import is_column, stack_of
+from .corpus import check_places
 from .documents import differing
 from .encodings import VECTORS
 from .errors import PlanMismatch
@@ -151,6 +152,7 @@ def fill(buffer: UnitBuffer, part: Part, first: int) -> None:
     places = part.source.places[part.examples[chosen[own]]]
     for length in np.unique(places[:, 0]).tolist():
         of_length = np.flatnonzero(places[:, 0] == length)
+        check_places(part.source, places[of_length])
         of_length = of_length[np.argsort(places[of_length, 1])]
         at = own[of_length]
         rows = places[of_length, 1].astype(np.int64)

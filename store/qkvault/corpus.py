@@ -156,23 +156,6 @@ class CorpusReader:
         group = max(reader.meta.chunk[0] for reader in readers)
         return group * max(1, size // (row_bytes * group))
 
-    def check_bucket(self, examples: NDArray[np.int64]) -> None:
-        """Refuse examples of one bucket whose places cannot be.
-
-        Raises:
-            VaultError: the vault is damaged.
-        """
-        length, rows, *tokens = self.places[examples].T
-        try:
-            bucket = self.vault.store.plan.bucket(int(length[0]))
-            fits = zip(tokens, bucket.lengths, strict=False)
-            sound = rows.min() >= 0 and rows.max() < bucket.rows
-            sound = sound and all(n.min() >= 1 and n.max() <= most for n, most in fits)
-        except KeyError:
-            sound = False
-        if not sound:
-            raise VaultError(f"{self.vault.path} is damaged: examples without a place in a bucket")
-
     def read(self, examples: NDArray[np.int64], *, padded: bool) -> ScanBatch:
         """Read examples of one bucket, ascending.
 
@@ -205,7 +188,7 @@ class CorpusReader:
         lengths = self.places[wanted, 0]
         for length in np.unique(lengths):
             group = wanted[lengths == length]
-            self.check_bucket(group)
+            check_places(self.vault, self.places[group])
             found.update((item.index, item) for item in self.read(group, padded=False))
         return [found[index] for index in examples.tolist()]
 
@@ -259,6 +242,24 @@ class CorpusReader:
         if self._one_layer:
             return values[:, 0, 0] if self._one_head else values[:, 0]
         return values[:, :, 0] if self._one_head else values
+
+
+def check_places(vault: Vault, places: NDArray[np.int32]) -> None:
+    """Refuse places of one bucket, as :attr:`qkvault.Vault.places`, that cannot be.
+
+    Raises:
+        VaultError: the vault is damaged.
+    """
+    length, rows, *tokens = places.T
+    try:
+        bucket = vault.store.plan.bucket(int(length[0]))
+        fits = zip(tokens, bucket.lengths, strict=False)
+        sound = rows.min() >= 0 and rows.max() < bucket.rows
+        sound = sound and all(n.min() >= 1 and n.max() <= most for n, most in fits)
+    except KeyError:
+        sound = False
+    if not sound:
+        raise VaultError(f"{vault.path} is damaged: examples without a place in a bucket")
 
 
 def _refuse_holes(values: NDArray[np.float32], reader: BlockReader | ImpliedBlocks) -> None:

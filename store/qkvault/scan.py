@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from .corpus import CorpusReader, ScanArray, ScanBatch, ScanItem, Which
+from .corpus import CorpusReader, ScanArray, ScanBatch, ScanItem, Which, check_places
 from .errors import InputError
 from .selection import example_indices
 from .threads import pool
@@ -98,7 +98,7 @@ class Scan:
         lengths = places[self.examples, 0]
         buckets = np.split(self.examples, np.flatnonzero(np.diff(lengths)) + 1)
         for examples in buckets if len(lengths) else ():
-            self._reader.check_bucket(examples)
+            check_places(self._reader.vault, places[examples])
             step = self._reader.rows_at_once(int(places[examples[0], 0]), _BATCH_BYTES)
             rows = places[examples, 1].astype(np.int64)
             yield from np.split(examples, np.flatnonzero(np.diff(rows // step)) + 1)

@@ -50,12 +50,19 @@ class World:
     lengths: Sequence[int] = LENGTHS
     attention: AttentionSource = "stored"
     metrics: bool = False
+    beside: str | None = None
+    widths: tuple[tuple[int, int], ...] = ()
 
     @property
     def spec(self) -> VaultSpec:
         """The spec; the seed is no part of it, so that two runs of one plan may differ."""
         stacks = tuple(
-            Stack(name, (0, 2), 4, 2, 4, 4, self.causal, (0.5, 0.5)) for name in self.stacks
+            Stack(
+                *(name, (0, 2), 4, 2, 4, 4, self.causal, (0.5, 0.5)),
+                beside=self.beside,
+                widths=self.widths,
+            )
+            for name in self.stacks
         )
         return VaultSpec(
             stacks=stacks,

@@ -13,6 +13,7 @@ import qkvault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from forging import Forger
 
@@ -28,13 +29,16 @@ PLACES = {
 
 
 @pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
-def test_hostile_places(forger: Forger, place: tuple[int, int, int]) -> None:
+def test_hostile_places(forger: Forger, place: tuple[int, int, int], tmp_path: Path) -> None:
     places = forger.column("place")
     places[0] = place
     forger.put_column("place", places)
     forger.sign()
     told = guarded(lambda: use(forger.path), SECONDS)
     assert told["damages"] > 0
+    if place != PLACES["the row of another"]:  # which is there
+        with pytest.raises(qkvault.VaultError):
+            qkvault.copy(forger.path, tmp_path / "copy", examples=[0])
 
 
 OFFSETS: dict[str, Callable[[Any], None]] = {

@@ -40,6 +40,7 @@ WORLDS = (
         lengths=(9, 5, 3, 8),
     ),
     World(stacks=("encoder", "cross"), arrays=("attention", "query", "key"), lengths=(5, 9, 3)),
+    World(precision="float16", beside="summaries", widths=((4, 3), (2, 4)), lengths=(5, 9, 3, 8)),
 )
 COUNT = 4
 ROUND_SECONDS = 5.0
@@ -246,7 +247,7 @@ def _fuzz_for(pristine: Path, work: Path, seconds: float, first: int) -> dict[st
     return {"words": dict(words), "failures": failures, "rounds": seed - first}
 
 
-@pytest.fixture(scope="module", params=WORLDS, ids=["stored", "derived", "two sequences"])
+@pytest.fixture(scope="module", params=WORLDS, ids=["stored", "derived", "two sequences", "widths"])
 def pristine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("vaults")
     with pytest.MonkeyPatch.context() as monkeypatch:
