@@ -183,9 +183,17 @@ def _run(loaded: LoadedModel, batch: list[Record], forward: Callable[[], Any]) -
             f" {len(batch[0].tokens)} tokens; use another device"
         ) from None
     except Exception as error:  # the model's own code; whatever it raises names the reason
-        reason = str(error).strip().splitlines()
+        told = (str(error).strip().splitlines() or [repr(error)])[0]
         kind = loaded.model.config.model_type
+        # Some weights may stay float32 where others do not (XLNet's): then its code fails.
+        kinds = {weights.dtype for weights in loaded.model.parameters()} - {torch.float32}
+        if kinds:
+            precision = str(kinds.pop()).removeprefix("torch.")
+            raise InputError(
+                f"model {loaded.name} (type {kind}) does not run on this input in {precision} "
+                f"({told}); use --dtype float32"
+            ) from error
         raise InputError(
             f"model {loaded.name} (type {kind}) cannot be captured: it does not run on this input "
-            f"alone ({reason[0] if reason else error!r}); supported: {SUPPORTED}"
+            f"alone ({told}); supported: {SUPPORTED}"
         ) from error

@@ -12,8 +12,8 @@ import torch
 from click.testing import CliRunner
 
 import qkvault
-from extractor.models import tiny_bert, write_texts
-from qkvault import PlanMismatch
+from extractor.models import save, tiny_bert, write_texts
+from qkvault import InputError, PlanMismatch
 from qkvault_cli.main import main
 from qkvault_extractor import ExtractOptions, extract
 from qkvault_extractor.machine import find_dtype
@@ -48,6 +48,15 @@ def test_what_is_stored_is_what_the_model_computed(dtype: Any, tmp_path: Path) -
                 assert np.array_equal(kept, own[layer][0].float().clamp(max=1).numpy())
     with pytest.raises(PlanMismatch, match="dtype"):
         extract(replace(options, dtype="float32"))
+
+
+def test_a_model_that_does_not_run_in_half_precision_is_told_so(tmp_path: Path) -> None:
+    """Some of XLNet's weights stay float32, which its code cannot join to the others."""
+    settings = {"d_model": 32, "n_layer": 1, "n_head": 4, "d_inner": 48}
+    model = save(tmp_path / "xlnet", "XLNet", "Model", settings)
+    options = options_for(tmp_path, dtype="bfloat16")
+    with pytest.raises(InputError, match="does not run .* in bfloat16 .* --dtype"):
+        extract(replace(options, model=str(model)))
 
 
 @pytest.mark.parametrize(
