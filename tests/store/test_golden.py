@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stranger import Stranger
 
 import make_golden
 import qkvault
@@ -36,6 +37,26 @@ def test_a_golden_vault_is_read_as_it_was_written(path: Path) -> None:
             np.testing.assert_array_equal(values, expected[name], err_msg=name)
             assert values.dtype == expected[name].dtype
     assert qkvault.verify(path, full=True).ok
+
+
+@pytest.mark.parametrize("path", VAULTS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_stranger_reads_it_by_the_letter_of_the_format(path: Path) -> None:
+    expected = np.load(path.with_suffix(".npz"))
+    stranger = Stranger(path)
+    examples = list(stranger.examples())
+    for name in examples[0]:
+        found = np.concatenate([example[name].ravel() for example in examples])
+        computed = name == "attention" and stranger.spec["attention"] == "derived"
+        atol = 2e-6 if computed else 0
+        np.testing.assert_allclose(found, expected[name], rtol=2e-7, atol=atol, err_msg=name)
+    for name in ("token_ids", "segments", "special", "words"):
+        listed = [number for record in stranger.records for number in record[name]]
+        np.testing.assert_array_equal(listed, expected[name])
+    texts = json.loads(str(expected["documents"]))
+    for record, document in zip(stranger.records, texts, strict=True):
+        for name in ("id", "text", "tokens", "columns", "label"):
+            assert record[name] == document[name]
+        assert ("target" in record) == ("target" in document)
 
 
 @pytest.mark.parametrize("name", make_golden.VAULTS)
