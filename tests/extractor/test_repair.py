@@ -15,6 +15,7 @@ import qkvault
 from extractor.models import tiny_bert, write_texts
 from qkvault import InputError, PlanMismatch, ResourceError, VaultError
 from qkvault_extractor import ExtractOptions, Progress, RepairReport, extract, repair
+from qkvault_extractor.job import _Job
 from qkvault_extractor.pack import Packer
 
 LENGTHS = [3, 12, 12, 5, 40, 66, 12, 1, 33]
@@ -360,6 +361,23 @@ def test_a_derived_vault_is_repaired(options: ExtractOptions, tmp_path: Path) ->
         shards(out, array)[1].unlink()
     assert redo(out).same is True
     assert files_of(out) == before
+
+
+def test_a_vault_of_format_1_is_repaired_in_it(options: ExtractOptions, tmp_path: Path) -> None:
+    out = tmp_path / "old"
+    make_spec = _Job._make_spec
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            _Job, "_make_spec", lambda *given: replace(make_spec(*given), thumbnails="every")
+        )
+        extract(replace(options, out=out))
+    before = files_of(out)
+    for array in ("encoder/thumbnail", "encoder/query"):  # the first, of a bucket of few tokens
+        shards(out, array)[0].unlink()
+    assert redo(out).same is True
+    assert files_of(out) == before
+    with qkvault.open(out) as vault:
+        assert vault.spec.format == "1.0"
 
 
 def test_parts_of_the_model_are_copied_again_not_repaired(sound: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from stranger import Stranger
 
 import make_golden
 import qkvault
+from qkvault.copying import fill
+from qkvault.parts import choose_part
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 VAULTS = sorted(GOLDEN.glob("v*/*.vault"))
@@ -57,6 +60,49 @@ def test_a_stranger_reads_it_by_the_letter_of_the_format(path: Path) -> None:
         for name in ("id", "text", "tokens", "columns", "label"):
             assert record[name] == document[name]
         assert ("target" in record) == ("target" in document)
+
+
+OLD = [path for path in VAULTS if path.parent.name == "v1.0"]
+
+
+@pytest.mark.parametrize("path", OLD, ids=lambda path: path.stem)
+def test_an_unfinished_vault_of_format_1_is_finished_in_it(path: Path, tmp_path: Path) -> None:
+    begun = Path(shutil.copytree(path, tmp_path / "begun"))
+    (begun / "manifest.json").unlink()
+    max((begun / "commits").iterdir()).unlink()
+    with qkvault.open(path) as source, qkvault.resume(begun) as writer:
+        everything = choose_part(source, None, None, None, None)
+        (unit,) = writer.pending()
+        buffer = writer.begin(unit)
+        assert any("thumbnail" in name for name in buffer.arrays)
+        fill(buffer, everything, first=0)
+        writer.commit(buffer)
+        writer.finish()
+    assert (begun / "plan.json").read_bytes() == (path / "plan.json").read_bytes()
+    for name, values in make_golden.read(begun).items():
+        np.testing.assert_array_equal(values, make_golden.read(path)[name], err_msg=name)
+    assert qkvault.verify(begun, full=True).ok
+    Stranger(begun)
+
+
+def test_vaults_of_both_formats_are_joined(tmp_path: Path) -> None:
+    parts = {"v1.0": [0, 1], "v2.0": [2, 3]}
+    for version, examples in parts.items():
+        source = GOLDEN / version / "encoder-decoder.vault"
+        qkvault.copy(source, tmp_path / version, examples=examples)
+    old = GOLDEN / "v1.0" / "encoder-decoder.vault"
+    with qkvault.open(old) as vault, pytest.raises(qkvault.InputError, match="4 ids"):
+        qkvault.append(vault, GOLDEN / "v2.0" / "encoder-decoder.vault", tmp_path / "twice")
+    joined = qkvault.append(tmp_path / "v1.0", tmp_path / "v2.0", tmp_path / "joined")
+    assert joined.spec.format == qkvault.FORMAT_VERSION
+    assert qkvault.verify(tmp_path / "joined", full=True).ok
+    expected = make_golden.read(old)
+    for name, values in make_golden.read(tmp_path / "joined").items():
+        if name.endswith("thumbnail"):  # coded anew from weights that were coded: one step at most
+            steps = 255 * (np.sqrt(values) - np.sqrt(expected[name]))
+            assert np.abs(steps).max() < 1.01
+        else:
+            np.testing.assert_array_equal(values, expected[name], err_msg=name)
 
 
 @pytest.mark.parametrize("name", make_golden.VAULTS)
