@@ -21,6 +21,7 @@ from stand_in import World, reads, tree
 import qkvault
 from qkvault import claims
 from qkvault.remote import Bucket
+from vaults import make_vault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,6 +95,22 @@ def test_few_requests_are_made(place: str) -> None:
     assert count(lambda e: (e.tokens, e.attention[0])) <= 2
     assert count(lambda e: (e.query[0, 1], e.key[0, 0])) <= 2
     assert count(lambda e: (e.query[0, 1], e.key[0, 0], e.attention[0])) == 0  # kept in memory
+
+
+@pytest.mark.parametrize(("length", "more"), [(40, 1), (64, 1), (120, 2)])
+def test_thumbnails_of_an_example_take_few_requests(place: str, length: int, more: int) -> None:
+    """Stored ones take their index and one run of chunks; those read off the attention that was
+    shown take one run, since its maps of all layers lie behind one another."""
+    make_vault(place, lengths=[length] * 2, layers=6, heads=6, key_heads=6)
+    vault = qkvault.open(place)
+    assert vault[0].tokens
+    bucket = vault.path.bucket
+    before = bucket.requests
+    assert vault[0].attention[0].any()
+    assert bucket.requests - before <= 3  # commit, index, chunk
+    before = bucket.requests
+    assert vault[0].thumbnail.codes().any()
+    assert bucket.requests - before <= more
 
 
 def test_one_of_many_gets_a_unit(place: str) -> None:
