@@ -241,7 +241,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_latents(folder / "latents")
     make_vault(folder / "longest", lengths=[512, 2048], layers=1, heads=2, pairs=False, logits=0)
     make_scripts(folder / "scripts")
-    shutil.copytree(GOLDEN / "beside.vault", folder / "beside")
+    for name in ("beside", "widths"):
+        shutil.copytree(GOLDEN / f"{name}.vault", folder / name)
     return folder
 
 
@@ -249,7 +250,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def site(folder: Path) -> Iterator[str]:
     names = ["pairs", "causal", "long", "bare", "blind", "hostile", "pieces", "terms"]
     names += ["single", "tuned", "families", "translated", "latents", "longest", "scripts"]
-    names += ["beside"]
+    names += ["beside", "widths"]
     server = make_server([folder / name for name in names])
     thread = threading.Thread(target=server.run)
     thread.start()

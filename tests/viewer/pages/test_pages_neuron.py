@@ -133,6 +133,22 @@ class TestTerms:
         viewer.open(f"?store=beside&view=heads&heads={head}&expanded=1&token=q2")
         assert "goes to summaries of blocks." in viewer.text("#inspector")
 
+    @pytest.mark.parametrize(("layer", "width", "of_values"), [(1, 4, 3), (3, 2, 3), (4, 4, 1)])
+    def test_a_layer_shows_the_dimensions_that_it_has(
+        self, viewer: Viewer, folder: Path, layer: int, width: int, of_values: int
+    ) -> None:
+        """In a vault whose layers differ in width."""
+        with qkvault.open(folder / "widths") as vault:
+            one = vault[0]
+            kept, computed = one.attention[layer, 3][5], one.derive(layer, 3)[5]
+        viewer.open(f"?store=widths&view=neuron&layer={layer}&head=3&expanded=1&token=q5")
+        assert difference(viewer) == pytest.approx(np.abs(kept - computed).max(), abs=2e-6)
+        columns = viewer.page.locator("#view-neuron")
+        assert len(str(columns.get_attribute("data-dimensions")).split()) == width
+        viewer.page.click('[aria-label="Columns"] [data-value="value"]')
+        viewer.settled("columns=value")
+        assert len(str(columns.get_attribute("data-dimensions")).split()) == of_values
+
     def test_the_parts_of_a_score_are_told(self, viewer: Viewer, terms: qkvault.Example) -> None:
         viewer.open("?store=terms&view=neuron&layer=1&head=1&expanded=1&token=q9")
         viewer.page.wait_for_selector(".neuron-sum[data-difference]")
