@@ -24,6 +24,8 @@ ROWS: Final = [
 LACKING: Final = {
     "DeepSeek-V4 (compressed layers left out)": "transformers renames its last norm as it loads",
     "BLIP, texts": "of the kinds with a head none holds the weights of the bare model",
+    "SeamlessM4T, texts": "its class from text to text is saved without the half that speaks",
+    "SeamlessM4T v2, texts": "its class from text to text is saved without the half that speaks",
 }
 """Rows that are refused then, by name, and why."""
 
