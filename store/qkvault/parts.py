@@ -81,11 +81,7 @@ def choose_part(
     stack: str | None = None,
 ) -> Part:
     """Check a choice; arguments and errors are those of :func:`copy`."""
-    indices = example_indices(vault, examples)
-    if not len(indices):
-        raise InputError(f"no example of {vault.path} was chosen; there would be nothing to keep")
-    if len(np.unique(indices)) != len(indices):
-        raise InputError("an example was chosen twice; a vault keeps each once")
+    indices = _chosen_examples(vault, examples)
     wanted = vault.spec.stacks if stack is None else (chosen_stack(vault, stack),)
     stacks: dict[str, _StackPart] = {
         one.name: _stack_part(one, own, heads) for one, own in _own_layers(wanted, layers)
@@ -113,6 +109,15 @@ def choose_part(
     )
     same = all(stored_dtype(spec, name) == stored_dtype(vault.spec, name) for name in chosen)
     return Part(vault, indices, stacks, spec if same else replace(spec, derived_error=None))
+
+
+def _chosen_examples(vault: Vault, examples: Examples) -> NDArray[np.int64]:
+    indices = example_indices(vault, examples)
+    if not len(indices):
+        raise InputError(f"no example of {vault.path} was chosen; there would be nothing to keep")
+    if len(np.unique(indices)) != len(indices):
+        raise InputError("an example was chosen twice; a vault keeps each once")
+    return indices
 
 
 def _own_layers(

@@ -6,7 +6,7 @@ import math
 from functools import cached_property
 from operator import index as as_int
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from .documents import sha256_hex
 from .errors import InputError, OutOfRange, UnknownExample, VaultError
 from .example import Example
 from .ids import find_id
-from .records import MAX_RECORD_BYTES, parse_record
+from .record_file import iter_record_lines, record_line
+from .records import parse_record
 from .remote import Place, locate
 from .store import Store
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from .selection import Examples, Selection
     from .spec import Json, Record, VaultSpec
     from .table import Table
-
-_LINES_AT_ONCE: Final = 4096
 
 
 class Vault:
@@ -280,19 +279,12 @@ class Vault:
 
     def record_line(self, index: int) -> bytes:
         """The record of an example as it is stored; raises as :meth:`record`."""
-        start, stop = self.store.examples("offset").rows(index, index + 2).tolist()
-        return self._record_bytes(start, stop, index)
+        return record_line(self.store, index)
 
     def iter_records(self, start: int = 0) -> Iterator[Record]:
         """Records in the dataset's order, from an example on."""
-        offsets = self.store.examples("offset")
-        for first in range(start, len(self), _LINES_AT_ONCE):
-            last = min(first + _LINES_AT_ONCE, len(self))
-            bounds = offsets.rows(first, last + 1).tolist()
-            for index in range(first, last):
-                low, high = bounds[index - first : index - first + 2]
-                data = self._record_bytes(low, high, index)
-                yield parse_record(data, index, has_target=self.spec.target)
+        for index, line in enumerate(iter_record_lines(self.store, start), start):
+            yield parse_record(line, index, has_target=self.spec.target)
 
     def iter_outcomes(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Outputs of the classification head, unit by unit: (examples int64, logits float32).
@@ -347,10 +339,3 @@ class Vault:
         if not known:
             raise VaultError(f"{self.path} is damaged: example {index} has no place in a bucket")
         return Example(self, index, length, row, Lengths(*tokens))
-
-    def _record_bytes(self, start: int, stop: int, index: int) -> bytes:
-        records = self.store.examples("records")
-        if not start < stop <= records.meta.shape[0] or stop - start > MAX_RECORD_BYTES:
-            raise VaultError(f"{self.path} is damaged: example {index} has no record")
-        data: Any = records.rows(start, stop)
-        return bytes(data.tobytes())
