@@ -197,15 +197,9 @@ class Collector:
         self._made += 1
         if place in self._left_out or (place in self._joined and self._held is None):
             return  # what is one with a call that is left out is left out too
-        name = self._names.get(module, type(module).__name__)
-        if self.streams > 1 and name.endswith(self._streamed):
-            query = first_stream(query, self.streams)
-            attention, mask = (
-                None if x is None else first_stream(x, self.streams) for x in (attention, mask)
-            )
         call = AttentionCall(
             index=self.calls,
-            name=name,
+            name=self._names.get(module, type(module).__name__),
             module=module,
             query=query,
             key=key,
@@ -217,12 +211,25 @@ class Collector:
             blocks=blocks,
             output=output,
         )
+        if self.streams > 1 and call.name.endswith(self._streamed):
+            call = _of_first_stream(call, self.streams)
+        self._hand_on(call, joins_next=place + 1 in self._joined)
+
+    def _hand_on(self, call: AttentionCall, *, joins_next: bool) -> None:
         if self._held is not None:
             call = join_calls(self._held, call)
-        self._held = call if place + 1 in self._joined else None
+        self._held = call if joins_next else None
         if self._held is None:
             self.calls += 1
             self._on_call(call)
+
+
+def _of_first_stream(call: AttentionCall, streams: int) -> AttentionCall:
+    attention, mask = (
+        None if x is None else first_stream(x, streams) for x in (call.attention, call.mask)
+    )
+    query = first_stream(call.query, streams)
+    return replace(call, query=query, attention=attention, mask=mask)
 
 
 def first_stream(x: Tensor, streams: int) -> Tensor:
