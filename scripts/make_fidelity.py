@@ -34,6 +34,9 @@ How true a vault is to its model, by architecture. Each row is a tiny model with
   operations of a model that computes attention in code of its own; *kernel* takes the operands of
   torch's fused attention function. The first that proves exact on a first batch is taken; a model
   for which none does is refused.
+- **padding**: texts of unequal length share a batch, unless what fills up the shorter ones moves
+  their attention, which the first batch tells: of ConvBERT, Funnel, CANINE, DeepSeek-V3.2 and GLM-5
+  only texts of equal length do (`padded` in a vault's provenance).
 - **windows and blocks**: attention that a model computes in windows or blocks is laid out over the
   example's own tokens, 0 where the model's rule gives no weight. A global token of Longformer or
   LED attends by a query of a projection of its own, which is the one that is kept of it.

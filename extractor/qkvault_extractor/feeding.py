@@ -112,13 +112,13 @@ class TextFeed:
         return np.zeros(len(records), np.int64)
 
     def choose_probe(self, records: Sequence[Record], most: int) -> list[Record]:
-        """Cut or repeat the longest text to a useful length, and add its half, to be padded."""
+        """Cut or repeat the longest text to a useful length, and add half of it, to be padded."""
         longest = max(records, key=lambda record: len(record.token_ids))
         tokens = len(longest.token_ids)
         ids = (longest.token_ids * SHORTEST_PROBE)[: max(SHORTEST_PROBE, min(tokens, most))]
         parted = self.global_tokens == "question"
         whole = _with_ids(longest, ids, parted)
-        half = _with_ids(longest, ids[: len(ids) // 2], parted)
+        half = _with_ids(longest, ids[: _about_half(ids)], parted)
         return [whole, half] if self.takes_batches else [whole]
 
 
@@ -142,7 +142,7 @@ class TargetFeed(TextFeed):
         start, rest = longest.token_ids[:1], longest.token_ids[1:] or longest.token_ids
         tokens = max(SHORTEST_PROBE, min(len(longest.token_ids), most))
         ids = (start + rest * SHORTEST_PROBE)[:tokens]
-        parts = (ids, ids[: len(ids) // 2])
+        parts = (ids, ids[: _about_half(ids)])
         return [
             replace(record, target=Target("", ("",) * len(part), part, (0,) * len(part)))
             for record, part in zip(batch, parts, strict=False)
@@ -191,6 +191,11 @@ def _is_id(pad: Any) -> bool:
 def _target(record: Record) -> Target:
     assert record.target is not None, "an encoder-decoder is run on records with targets"
     return record.target
+
+
+def _about_half(ids: Sequence[int]) -> int:
+    """An odd number: pools of two or four tokens are left unfilled, and show what fills them."""
+    return len(ids) // 2 | 1
 
 
 def _with_ids(record: Record, ids: tuple[int, ...], parted: bool) -> Record:

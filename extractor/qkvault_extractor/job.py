@@ -317,6 +317,7 @@ class _Job:
             "capture": (DERIVING if self._attention == "derived" else WAYS)[probe.way],
             "capture_difference": probe.difference,
             "left_out": [name for _, name in probe.left_out],
+            "padded": probe.bears_padding,
             "qkvault": qkvault.__version__,
             "transformers": transformers.__version__,
             "torch": torch.__version__,

@@ -18,6 +18,7 @@ from qkvault_extractor.captured import Captured, capture
 from qkvault_extractor.machine import quiet
 from qkvault_extractor.masks import see_masks
 from qkvault_extractor.native import TOLERANCE, largest_output
+from qkvault_extractor.padding import bears_padding
 from qkvault_extractor.recipes import derived_difference
 from qkvault_extractor.stacks import Sides, Site, describe_stacks
 from qkvault_extractor.ways import collect
@@ -47,6 +48,8 @@ class Probe:
             tokens than the example's own (pooled ones, say) in a model where others do not.
         joined: places among all calls of those that are one with the call before: the same
             attention, over more values.
+        bears_padding: whether texts of unequal length can share a batch without changing each
+            other's attention.
     """
 
     stacks: tuple[Stack, ...]
@@ -56,6 +59,7 @@ class Probe:
     way: Way = "interface"
     left_out: tuple[tuple[int, str], ...] = ()
     joined: tuple[int, ...] = ()
+    bears_padding: bool = True
 
     @property
     def target(self) -> bool:
@@ -115,6 +119,7 @@ def probe(
             way=captured.way,
             left_out=captured.left_out,
             joined=captured.joined,
+            bears_padding=bears_padding(loaded, captured, batch),
         )
         if derive_from is None:
             return seen

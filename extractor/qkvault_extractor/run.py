@@ -27,6 +27,7 @@ from qkvault_extractor.machine import without_notes
 from qkvault_extractor.meter import Meter
 from qkvault_extractor.outbox import Outbox, copier_for
 from qkvault_extractor.pack import Packer
+from qkvault_extractor.padding import part_by_length
 from qkvault_extractor.signals import terminable
 from qkvault_extractor.stopwatch import Stopwatch
 from qkvault_extractor.tiles import TiledAttention
@@ -223,6 +224,8 @@ class Worker:
         with torch.inference_mode(), without_notes(), capture as collector:
             run = partial(self._run_batch, buffer.unit, packer, deriving, collector, records)
             kinds = self._loaded.feed.kinds(records)
+            if not self._probe.bears_padding:
+                kinds = part_by_length(kinds, lengths, targets)
             for rows in plan_batches(lengths, self._budget, kinds, targets):
                 self._run_fitting(rows, lengths + targets, run, packer.flaws)
                 self._ran(lengths[rows])

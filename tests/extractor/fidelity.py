@@ -24,6 +24,7 @@ from qkvault_extractor import (
 from qkvault_extractor.batches import default_budget, plan_batches
 from qkvault_extractor.layouts.reports import read_band, read_neighbours, read_parted
 from qkvault_extractor.machine import quiet
+from qkvault_extractor.padding import part_by_length
 from qkvault_extractor.ways import WAYS
 
 if TYPE_CHECKING:
@@ -288,6 +289,9 @@ def batches_of(vault: qkvault.Vault) -> Iterator[list[Any]]:
     """The batches the extractor ran, so that equality to the last bit can be asked for."""
     with qkvault.resume(vault.path) as writer:
         for unit in writer.units:
-            budget, targets = default_budget("cpu"), unit.target_lengths
-            for rows in plan_batches(unit.lengths, budget, None, targets):
+            budget, lengths, targets = default_budget("cpu"), unit.lengths, unit.target_lengths
+            kinds = np.zeros(len(lengths), np.int64)
+            if not vault.spec.provenance["padded"]:
+                kinds = part_by_length(kinds, lengths, targets)
+            for rows in plan_batches(lengths, budget, kinds, targets):
                 yield [vault[int(unit.examples[row])] for row in rows]
