@@ -216,17 +216,17 @@ def sync_folder(path: Path) -> None:
 
 def swap_folders(one: Path, other: Path) -> None:
     """Give two folders of one disk each other's name: at once where the system can (Linux's
-    renameat2), else by renames between which ``one`` is not there.
+    renameat2), else by renames between which ``one`` is not there, but beside its place.
 
     Raises:
         OSError: they stay where they are.
     """
     if not _exchange(one, other):
-        aside = other.with_name(f"{other.name}.{secrets.token_hex(4)}")
+        aside = one.with_name(f"{one.name}.replaced-{secrets.token_hex(4)}")  # nobody sweeps it
         one.rename(aside)
         try:
             other.rename(one)
-        except OSError:
+        except BaseException:
             aside.rename(one)
             raise
         aside.rename(other)

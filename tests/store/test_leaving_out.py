@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Set
 from dataclasses import replace
 from pathlib import Path
@@ -183,6 +184,32 @@ def test_folders_change_places(
     with pytest.raises(OSError, match="No such file"):
         disk.swap_folders(tmp_path / "a", tmp_path / "c")
     assert (tmp_path / "a" / "b").exists()
+
+
+def test_who_dies_between_the_names_loses_nothing(tmp_path: Path) -> None:
+    """Where folders change places by renames, the old one is not where leftovers are swept."""
+    path = tmp_path / "v"
+    with begin(path) as writer:
+        run(writer, {3})
+    before = tree(path)
+    child = os.fork()
+    if not child:
+        rename = Path.rename
+
+        def die(self: Path, target: Path) -> Path:
+            if self == path:
+                rename(self, target)
+                os._exit(9)
+            return rename(self, target)
+
+        Path.rename = die  # type: ignore[method-assign, assignment]
+        disk._exchange = lambda one, other: False
+        qkvault.leave_out(path, {3: reject(3)}, SPEC)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    begin(path).close()  # whoever plans a vault there sweeps up first
+    (aside,) = (p for p in tmp_path.iterdir() if p != path)
+    assert {name: h for name, h in tree(aside).items() if ".partial" not in name} == before
 
 
 def test_a_plan_in_an_object_store_stays_as_it_is() -> None:
