@@ -44,7 +44,12 @@ def bears_padding(loaded: LoadedModel, captured: Captured, batch: list[Record]) 
     left_out = [place for place, _ in captured.left_out]
     try:
         with collect(
-            loaded.model, captured.way, calls.append, left_out=left_out, joined=captured.joined
+            loaded.model,
+            captured.way,
+            calls.append,
+            left_out=left_out,
+            joined=captured.joined,
+            describe=True,
         ):
             loaded.forward(batch[1:2])
     except Exception:  # the model's own code: it takes no text as short as that without padding
