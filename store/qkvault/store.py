@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from . import disk
 from .arrays import Column, RowReader
+from .axes import MAPS
 from .cache import Cache
 from .chunks import (
     array_paths,
@@ -273,10 +274,15 @@ class Store:
         """A bucket's array must have the shape and type that the plan implies."""
         spec, bucket = self.plan.spec, self.plan.bucket(length)
         shape = (bucket.rows, *row_shape(spec, array, bucket.lengths))
-        dtype = stored_dtype(spec, array.rpartition("/")[2])
+        stack, _, name = array.rpartition("/")
+        dtype = stored_dtype(spec, name)
         if meta.shape != shape or meta.dtype != dtype or meta.shard[0] != bucket.rows_per_unit:
             raise VaultError(
                 f"{self.path / meta.path} has another shape or type than the plan says"
+            )
+        if meta.may_be_empty != (name in MAPS and stack_of(spec, stack).beside is not None):
+            raise VaultError(
+                f"{self.path / meta.path} and the plan differ in what is beside its tokens"
             )
 
     def _check_examples(self, meta: ArrayMeta, name: str) -> None:

@@ -94,6 +94,7 @@ PLAN_CHANGES: dict[str, Callable[[dict[str, Any]], None]] = {
     "pages beside the tokens": _stack(beside="x" * 100_000),
     "what turns a line beside the tokens": _stack(beside="summaries \u202e"),
     "what speaks to a terminal beside the tokens": _stack(beside="\x1b[31m"),
+    "what the arrays do not tell of beside the tokens": _stack(beside="summaries"),
     "a list beside the tokens": _stack(beside=["summaries"]),
     "nothing beside the tokens": _stack(beside=""),
     "a stack named like a path": _stack(name="../../../etc"),
