@@ -32,10 +32,12 @@ class Sight:
         vectors: one for every token, ``(example, head, token, dim)``: their queries, or their keys
             where the queries are others'.
         learnt: how many other queries attend to the tokens; 0 where none do.
+        later: whether calls before attended within parts of each example, apart from each other.
     """
 
     vectors: Tensor
     learnt: int = 0
+    later: bool = False
 
 
 class _Enough(Exception):  # noqa: N818  # no error: it ends a forward pass that has told enough
@@ -59,7 +61,8 @@ def see(
     import torch
 
     found: list[Sight] = []
-    look = _look_into(found, crosses=any(CROSS.search(part) for part, _ in model.named_modules()))
+    crosses = any(CROSS.search(part) for part, _ in model.named_modules())
+    look = _look_into(found, len(given), crosses=crosses)
     inputs = to_tensors(given, model.device, model.dtype)
     with torch.inference_mode(), quiet(), ExitStack() as stack:
         _note_grids(model, grids, stack)
@@ -88,9 +91,12 @@ def see(
     return found[0]
 
 
-def _look_into(found: list[Sight], *, crosses: bool) -> Callable[[AttentionCall], None]:
+def _look_into(
+    found: list[Sight], examples: int, *, crosses: bool
+) -> Callable[[AttentionCall], None]:
     """Make what looks at calls: at the first one, and where a module is named after
-    cross-attention, at the first of those."""
+    cross-attention, at the first of those; where the first one attends within parts of an example,
+    at the first one from all tokens of its stage to all of them, if there is any."""
 
     def look(call: AttentionCall) -> None:
         if CROSS.search(call.name):
@@ -99,10 +105,16 @@ def _look_into(found: list[Sight], *, crosses: bool) -> Callable[[AttentionCall]
             found[0].learnt = call.query.shape[2]
         elif not found:
             found.append(Sight(call.query))
-        if found[0].learnt or not crosses:
+        elif not crosses and _is_whole(call, examples):
+            found[0] = Sight(call.query, later=True)
+        if found[0].learnt or (not crosses and len(found[0].vectors) <= examples):
             raise _Enough
 
     return look
+
+
+def _is_whole(call: AttentionCall, examples: int) -> bool:
+    return len(call.query) == examples and call.query.shape[2] == call.key.shape[2]
 
 
 def _note_grids(model: PreTrainedModel, grids: list[Grid], stack: ExitStack) -> None:

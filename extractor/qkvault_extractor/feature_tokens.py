@@ -1,9 +1,11 @@
 """What the tokens of features are: how many, which of them are special, and honest names.
 
-All is learnt from the model as it runs. Its first attention call tells how many tokens there are.
+All is learnt from the model as it runs. Its first attention call tells how many tokens there are;
+where that attends within windows of an example, the first one that attends to all of its stage.
 A token whose query there is the same whatever the input, is special: nothing of the input is in it.
 A convolution that lays out just as many cells as there are other tokens tells that these are
-patches, in rows and columns. Where queries that the model has learnt attend to these tokens (the
+patches, in rows and columns; so does one that lays out the cells of which later stages merge
+squares. Where queries that the model has learnt attend to these tokens (the
 objects of a detector, the latents of a Perceiver), its first such call tells how many they are:
 they are the example's target.
 """
@@ -113,6 +115,8 @@ def _find_tokens(model: PreTrainedModel, name: str, given: dict[str, NDArray[Any
             "(windows, say), each apart from the others, so there is no attention of its tokens "
             "as a whole"
         )
+    if seen.later:
+        grids = _merge(grids, vectors.shape[2])
     special = [
         torch.equal(a, b) for a, b in zip(vectors[0].unbind(1), others[0].unbind(1), strict=True)
     ]
@@ -121,6 +125,17 @@ def _find_tokens(model: PreTrainedModel, name: str, given: dict[str, NDArray[Any
         tuple(map(int, special)),
         _make_target(model, seen.learnt) if seen.learnt else None,
     )
+
+
+def _merge(grids: list[Grid], count: int) -> list[Grid]:
+    """Rows and columns of so many patches, each made of a square of cells that were laid out."""
+    found = []
+    for grid in grids:
+        side = round((math.prod(grid) / count) ** (1 / len(grid)))
+        merged = tuple(cells // max(side, 1) for cells in grid)
+        if math.prod(merged) == count and all(cells % side == 0 for cells in grid):
+            found.append(merged)
+    return found
 
 
 def _make_target(model: PreTrainedModel, count: int) -> Target:

@@ -156,8 +156,12 @@ def describe(scores: Scores, batch: int, heads: int) -> tuple[Tensor | None, Ten
         Additive mask ``(example, 1 or head, query_token, key_token)`` and bias of the same axes,
         0 where the mask hides; None for nothing.
     """
-    parts = [_part_heads(part, batch, heads) * factor for part, factor in scores.added]
-    covers = [_part_heads(part, batch, heads) for part in scores.hidden]
+
+    def part_heads(part: Tensor) -> Tensor:
+        return _part_heads(_join_windows(part, scores, heads), batch, heads)
+
+    parts = [part_heads(part) * factor for part, factor in scores.added]
+    covers = [part_heads(part) for part in scores.hidden]
     if not parts and not covers:
         return None, None
     total = torch.zeros(1, 1, scores.query.shape[-2], scores.key.shape[-2])
@@ -188,6 +192,17 @@ def weigh(
     for part in (bias, mask):
         scores = scores if part is None else scores + part
     return torch.softmax(scores, -1)
+
+
+def _join_windows(part: Tensor, scores: Scores, heads: int) -> Tensor:
+    """Join the axes of examples and of windows within them, if scores of one axis for both were
+    parted so when this was added (Swin v2), and if these axes cannot be heads and their groups."""
+    if part.ndim != 5 or scores.query.ndim != 4:
+        return part
+    rows, windows = len(scores.query), part.shape[1]
+    if windows * part.shape[2] in (1, heads) or rows % windows:
+        return part
+    return part.expand(rows // windows, *part.shape[1:]).flatten(0, 1)
 
 
 def _part_heads(part: Tensor, batch: int, heads: int) -> Tensor:

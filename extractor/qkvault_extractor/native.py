@@ -111,9 +111,10 @@ def compare_attention(
         if stack == "cross" and streams > 1:
             theirs = [first_stream(a, streams) for a in theirs]
         places = [i for i, name in enumerate(names) if name == stack]
-        if len(places) > len(theirs):  # what is left out may go unreported
+        spared = len(places) > len(theirs)
+        if spared:  # what is left out may go unreported
             places = [i for i in places if kept[i]]
-        pairs = _pair_up([calls[i] for i in places], theirs, eager, side)
+        pairs = _pair_up([calls[i] for i in places], theirs, eager, side, spared=spared)
         for i, (queries, keys) in enumerate(sides.along(stack)):
             cut = (i, slice(None), slice(queries), slice(keys))
             parts += [_alike(a[cut], b[cut]) for a, b in pairs]
@@ -124,23 +125,44 @@ def compare_attention(
 
 
 def _pair_up(
-    calls: Sequence[AttentionCall], reports: Sequence[Any], eager: object, side: StackName | None
+    calls: Sequence[AttentionCall],
+    reports: Sequence[Any],
+    eager: object,
+    side: StackName | None,
+    *,
+    spared: bool,
 ) -> list[tuple[Tensor, Tensor]]:
     """Maps of some calls, and the same as reported.
+
+    Where a model spares reports of some calls (Swin's stages report their last layer alone), which
+    one a report is of is told by its map: the nearest. The others' modules are of its class.
 
     Raises:
         Mismatch: they are not as many, or of other shapes.
     """
     ours = [call.weights for call in calls]
     shapes = {a.shape for a in ours}
-    if len(reports) > len(ours):  # layers of another kind may report what is no map of tokens
+    # Layers of another kind may report what is no map of tokens.
+    if spared or len(reports) > len(ours):
         reports = [a for a in reports if getattr(a, "shape", None) in shapes]
+    if spared and 0 < len(reports) < len(ours) and _alike_in_kind(calls):
+        return [(_nearest(ours, a), a) for a in map(as_weights, reports)]
     if len(ours) != len(reports):
         raise Mismatch(f"{len(ours)} attention calls were captured where it reports {len(reports)}")
     theirs = [as_weights(a) for a in lay_out_reports(calls, reports, eager, side)]
     if any(a.shape != b.shape for a, b in zip(ours, theirs, strict=True)):
         raise Mismatch("captured attention has another shape than its own")
     return list(zip(ours, theirs, strict=True))
+
+
+def _alike_in_kind(calls: Sequence[AttentionCall]) -> bool:
+    """Whether calls are of as many modules, all of one class, whose maps are of one shape."""
+    kinds = {(type(call.module), call.weights.shape, call.blocks is None) for call in calls}
+    return len(kinds) == 1 and len({call.name for call in calls}) == len(calls)
+
+
+def _nearest(ours: Sequence[Tensor], theirs: Tensor) -> Tensor:
+    return min(ours, key=lambda a: float((a - theirs).abs().max()))
 
 
 def _refuse_unseen(names: Sequence[StackName], eager: object, sides: Sides) -> None:

@@ -43,8 +43,9 @@ WINDOWS = {
     "embed_dim": 16,
     "depths": [1, 1],
     "num_heads": [2, 4],
-    "window_size": 4,
+    "window_size": 2,
 }
+LAST_WHOLE = {**WINDOWS, "depths": [2, 2], "window_size": 4}
 SPECTROGRAMS = {**SIZES, "max_length": 48, "num_mel_bins": 32, "patch_size": 16}
 CONFORMER = {
     **SIZES,
@@ -98,9 +99,8 @@ MOONSHINE = {
     **{f"{half}_num_key_value_heads": 4 for half in ("encoder", "decoder")},
 }
 SEGMENTER = {
-    "hidden_size": WIDTH,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
+    **SIZES,
+    "initializer_range": 0.15,
     "mlp_dim": 48,
     "image_size": 32,
     "patch_size": 8,
@@ -215,6 +215,9 @@ FAMILIES = {
         PATCHES,
         QUERIES,
     ),
+    "swin": Family("Swin", LAST_WHOLE, (3, 32, 32), PATCHES, hooked="SwinAttention"),
+    "swinv2": Family("Swinv2", LAST_WHOLE, (3, 32, 32), PATCHES, hooked="Swinv2SelfAttention"),
+    "sam": Family("SamVision", SEGMENTER, (3, 32, 32), PATCHES, hooked="SamVisionAttention"),
     "perceiver": Family(
         "Perceiver",
         LATENTS,
@@ -272,9 +275,8 @@ MORE = {
 """More of them, for the fidelity table alone."""
 
 REFUSED = {
-    "swin": Family("Swin", WINDOWS, (3, 32, 32)),
-    "swinv2": Family("Swinv2", WINDOWS, (3, 32, 32)),
-    "sam": Family("SamVision", SEGMENTER, (3, 32, 32)),
+    "swin in windows": Family("Swin", WINDOWS, (3, 32, 32)),
+    "sam in windows": Family("SamVision", {**SEGMENTER, "global_attn_indexes": []}, (3, 32, 32)),
     "timesformer": Family("Timesformer", {**IMAGES, "num_frames": 4}, (4, 3, 32, 32)),
     "pvt": Family("PvtV2", PYRAMID, (3, 32, 32)),
     "segformer": Family("Segformer", STAGES, (3, 32, 32)),

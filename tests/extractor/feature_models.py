@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from qkvault import StackName
 
 
+ZEROS = ("relative_position_bias_table", "rel_pos_h", "rel_pos_w")
+"""Ends of the names of parameters that begin as zeros, which tell nothing."""
+
+
 class Family(NamedTuple):
     """A tiny model of a family.
 
@@ -34,6 +38,8 @@ class Family(NamedTuple):
         suffix: of its model class.
         arguments: what it is given beside the values.
         alone: whether it makes one sequence of a batch, so that each example has to come alone.
+        hooked: class of the modules whose second output is attention, where the model itself
+            reports not that of all of them.
     """
 
     prefix: str
@@ -44,6 +50,7 @@ class Family(NamedTuple):
     suffix: str = "Model"
     arguments: Mapping[str, Any] = MappingProxyType({})
     alone: bool = False
+    hooked: str = ""
 
     def make(self) -> Any:
         return make_model(self.prefix, self.settings, self.suffix)
@@ -54,7 +61,9 @@ class Family(NamedTuple):
         """As :func:`own_stacks`, of one made by :meth:`make`."""
         latents = len(self.target) if self.prefix == "Perceiver" else 0
         batches = [[array] for array in arrays] if self.alone else [arrays]
-        found = [own_stacks(model, batch, latents, self.arguments) for batch in batches]
+        found = [
+            own_stacks(model, batch, latents, self.arguments, self.hooked) for batch in batches
+        ]
         return {stack: np.concatenate([one[stack] for one in found]) for stack in found[0]}
 
 
@@ -66,7 +75,7 @@ def make_model(prefix: str, settings: dict[str, Any], suffix: str = "Model", **m
         torch.manual_seed(0)
         model = getattr(transformers, prefix + suffix)(config).eval()
         for name, weights in model.named_parameters():
-            if name.endswith("relative_position_bias_table"):  # begins as zeros, which tell nothing
+            if name.endswith(ZEROS):
                 torch.nn.init.normal_(weights)
     return model
 
@@ -87,6 +96,7 @@ def own_stacks(
     arrays: Sequence[NDArray[np.float32]],
     latents: int = 0,
     arguments: Mapping[str, Any] = MappingProxyType({}),
+    hooked: str = "",
 ) -> dict[StackName, NDArray[np.float32]]:
     """A model's own attention by stack, ``(example, layer, head, query_token, key_token)``, as a
     twin of it reports that was built to compute eagerly.
@@ -96,6 +106,7 @@ def own_stacks(
         arrays: examples of one shape.
         latents: how many a Perceiver has; its decoder, whose queries are others, is left out.
         arguments: what the model is given beside each of them.
+        hooked: as for :class:`Family`; attention within parts of an example is left out.
     """
     if "decoder_input_ids" in _arguments(model):
         model = model.get_encoder()
@@ -109,10 +120,13 @@ def own_stacks(
     given = {name: torch.from_numpy(np.stack(arrays))}
     for further, value in arguments.items():
         given[further] = torch.tensor([value] * len(arrays))
+    whole = _hook(twin, hooked, len(arrays))
     with torch.inference_mode(), _PerHead() as per_head:
         output = twin(**given, output_attentions=True)
     found = {stack: getattr(output, f"{stack}_attentions", None) for stack in STACKS}
-    if one := output.get("attentions"):
+    if hooked:
+        found = {"encoder": whole}
+    elif one := output.get("attentions"):
         averaged = one[0].stride(1) == 0  # one map for all heads
         found["decoder" if latents else "encoder"] = per_head.maps if averaged else one
     return {
@@ -120,6 +134,23 @@ def own_stacks(
         for stack, own in found.items()
         if own
     }
+
+
+def _hook(model: Any, kind: str, examples: int) -> list[torch.Tensor]:
+    """What modules of a class will give as attention with a map for each example as a whole:
+    ``(example, head, query_token, key_token)``, filled as the model runs."""
+    maps: list[torch.Tensor] = []
+
+    def note(module: Any, given: object, output: tuple[torch.Tensor, torch.Tensor]) -> None:
+        heads = module.num_attention_heads
+        weights = output[1].reshape(-1, heads, *output[1].shape[-2:])
+        if len(weights) == examples:
+            maps.append(weights)
+
+    for module in model.modules():
+        if type(module).__name__ == kind:
+            module.register_forward_hook(note)
+    return maps
 
 
 def _arguments(model: Any) -> Sequence[str]:

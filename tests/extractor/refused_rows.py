@@ -19,9 +19,8 @@ def _foreign(folder: Path) -> Path:
 
 
 REFUSED: Final = (
-    features("Swin (windows)", "swin", refused=True),
-    features("Swin v2 (windows)", "swinv2", refused=True),
-    features("SAM, vision (windows)", "sam", refused=True),
+    features("Swin (several windows in its last stage)", "swin in windows", refused=True),
+    features("SAM, vision (windows alone)", "sam in windows", refused=True),
     features("TimeSformer (frames apart)", "timesformer", refused=True),
     features("Deformable DETR", "deformable", refused=True),
     features("PVT v2 (fewer keys than queries)", "pvt", refused=True),

@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
-FUSED = {"data2vecvision"}
+FUSED = {"data2vecvision", "sam"}
 """Report no attention as they run by default: torch's fused function is what they are held to."""
 
-NOT_DERIVED = {"beit", "data2vecvision", "w2vbert", "wavlm"}
+NOT_DERIVED = {"beit", "data2vecvision", "sam", "swin", "swinv2", "w2vbert", "wavlm"}
 """Add what depends on rows and columns, or on what a token says."""
 
 BIASED = {"the model adds a bias that depends on more than relative position"}
@@ -232,7 +232,7 @@ def test_features_that_change_between_readings_are_refused(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda: make_model("Swin", WINDOWS), "SwinModel attends within 4 parts of an example"),
+        (lambda: make_model("Swin", WINDOWS), "SwinModel attends within 16 parts of an example"),
         (
             lambda: make_model("PvtV2", PYRAMID),
             "attends to other tokens than the example's own",
