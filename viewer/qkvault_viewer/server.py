@@ -71,7 +71,12 @@ class Server:
 
     def stop(self) -> None:
         """End :meth:`run` from another thread."""
-        self._server.trigger.pull_trigger(self._close_channels)
+        self._server.trigger.pull_trigger(self._end)
+
+    def _end(self) -> None:
+        # Whoever still answers wakes the loop when done, by a file that must be open until then.
+        self._server.task_dispatcher.shutdown()
+        self._close_channels()
 
     def _close_channels(self) -> None:
         from waitress.wasyncore import close_all
