@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import mmap
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -10,6 +12,8 @@ from .chunks import UNIT_BYTES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_POPULATE: Final = 23  # MADV_POPULATE_WRITE of Linux 5.14, which Python has no name for
 
 
 class UnitMemory:
@@ -28,10 +32,8 @@ class UnitMemory:
             total: bytes of all that are going to be; no more than that is taken.
         """
         for _ in range(units - len(self._spare)):
-            block = np.empty(UNIT_BYTES, np.uint8)
-            block[: max(0, total)].fill(0)  # pages that are not touched are not there yet
+            self._spare.append(_make_block(min(max(0, total), UNIT_BYTES)))
             total -= UNIT_BYTES
-            self._spare.append(block)
 
     def take(self, size: int) -> NDArray[np.uint8]:
         """At least so many bytes, of any value."""
@@ -45,3 +47,19 @@ class UnitMemory:
     def give_back(self, block: NDArray[np.uint8]) -> None:
         """For whoever takes next."""
         self._spare.append(block)
+
+
+def _make_block(used: int) -> NDArray[np.uint8]:
+    """A block of which the system has given so many bytes already.
+
+    Asked for all at once they take a fifth of the time of numpy's own large arrays: those want huge
+    pages, for which the system moves others about.
+    """
+    pages = mmap.mmap(-1, UNIT_BYTES)
+    block = np.frombuffer(pages, np.uint8)
+    with suppress(OSError, ValueError):
+        if used and hasattr(pages, "madvise"):
+            pages.madvise(_POPULATE, 0, used)
+            return block
+    block[:used].fill(0)  # pages that are not touched are not there yet
+    return block
