@@ -25,7 +25,9 @@ SAME_OUTPUT: Final = 1e-3
 """Largest difference of outputs, relative to their size, by which another kernel may differ."""
 
 LONGEST_TRIAL: Final = 512
-"""Most tokens of the text it is tried on, where that can be shortened."""
+SHORT_TRIAL: Final = 32
+"""Most tokens of the text it is tried on, where that can be shortened: if some layers attend near
+by only, and if none does."""
 
 
 class FusedAttention:
@@ -86,7 +88,9 @@ def fuse(
     if not all(map(is_plain, recipes)):
         return None
     fused = FusedAttention(recipes)
-    batch = loaded.feed.choose_probe(records, LONGEST_TRIAL)
+    # Where each token sees all, or all before it, a short text shows as much as a long one.
+    near = any(r.mask.window is not None or r.mask.chunk is not None for r in recipes)
+    batch = loaded.feed.choose_probe(records, LONGEST_TRIAL if near else SHORT_TRIAL)
     with torch.inference_mode():
         with Collector(loaded.model, lambda _: None):
             own = loaded.forward(batch)
