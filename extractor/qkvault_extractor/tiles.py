@@ -46,6 +46,14 @@ TileCall = Callable[[int, int, int, "Tensor"], None]
 ``(example, head, query_token, key_token)`` that the next tile overwrites."""
 
 
+def by_side(
+    lengths: Sequence[int], target_lengths: Sequence[int] | None
+) -> dict[str, Sequence[int]]:
+    """Tokens of each example by the sequence they are of, that of the target where there is one."""
+    target = {} if target_lengths is None else {"target": target_lengths}
+    return {"source": lengths, **target}
+
+
 class TiledAttention:
     """Computes the attention of a model's calls by their recipes.
 
@@ -76,9 +84,8 @@ class TiledAttention:
         target_lengths: Sequence[int] | None = None,
     ) -> None:
         """Begin a batch: tokens of each example, and of its target where there is one."""
-        self._lengths = {"source": torch.tensor(lengths, device=device)}
-        if target_lengths is not None:
-            self._lengths["target"] = torch.tensor(target_lengths, device=device)
+        sides = by_side(lengths, target_lengths)
+        self._lengths = {side: torch.tensor(own, device=device) for side, own in sides.items()}
         self._checked.clear()
         self._mismatches.clear()
 

@@ -16,7 +16,7 @@ import torch
 
 from qkvault_extractor.native import TOLERANCE
 from qkvault_extractor.recipes import DERIVED_TOLERANCE, HALF
-from qkvault_extractor.tiles import bound, cut, shown_keys, weigh
+from qkvault_extractor.tiles import bound, by_side, cut, shown_keys, weigh
 from qkvault_extractor.unfit import OVERFLOW, Flaw
 
 if TYPE_CHECKING:
@@ -74,9 +74,7 @@ class WatchedAttention:
         target_lengths: Sequence[int] | None = None,
     ) -> None:
         """Begin a batch: tokens of each example, and of its target where there is one."""
-        sides = {"source": lengths}
-        if target_lengths is not None:
-            sides["target"] = target_lengths
+        sides = by_side(lengths, target_lengths)
         self._lengths = {side: torch.tensor(own, device=device) for side, own in sides.items()}
         self._shortest = {side: min(own) for side, own in sides.items()}
         self._excesses.clear()

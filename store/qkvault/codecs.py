@@ -93,24 +93,20 @@ class _Contexts(threading.local):
 
     def __init__(self) -> None:
         self.unpacker = zstandard.ZstdDecompressor()
-        self._compressors: dict[int, zstandard.ZstdCompressor] = {}
-        self._plane_compressors: dict[int, zstandard.ZstdCompressor] = {}
+        self._compressors: dict[tuple[int, bool], zstandard.ZstdCompressor] = {}
 
-    def compressor(self, level: int) -> zstandard.ZstdCompressor:
-        made = self._compressors.get(level)
+    def compressor(self, level: int, *, of_planes: bool = False) -> zstandard.ZstdCompressor:
+        """One that adds a checksum, or one of planes: behind those a checksum stands already, and
+        since numbers hardly repeat over short stretches, it is faster to look for long ones only,
+        and leaves no more."""
+        made = self._compressors.get((level, of_planes))
         if made is None:
-            made = zstandard.ZstdCompressor(level=level, write_checksum=True)
-            self._compressors[level] = made
-        return made
-
-    def plane_compressor(self, level: int) -> zstandard.ZstdCompressor:
-        """For what a checksum stands behind already; numbers hardly repeat over short stretches,
-        so that looking for long ones only is faster and leaves no more."""
-        made = self._plane_compressors.get(level)
-        if made is None:
-            settings = zstandard.ZstdCompressionParameters.from_level(level, min_match=7)
-            made = zstandard.ZstdCompressor(compression_params=settings)
-            self._plane_compressors[level] = made
+            if of_planes:
+                settings = zstandard.ZstdCompressionParameters.from_level(level, min_match=7)
+                made = zstandard.ZstdCompressor(compression_params=settings)
+            else:
+                made = zstandard.ZstdCompressor(level=level, write_checksum=True)
+            self._compressors[level, of_planes] = made
         return made
 
 
@@ -149,7 +145,7 @@ class BloscCodec:
 
     def _pack(self, chunk: NDArray[Any]) -> bytes:
         if (self._cname, self._shuffle) == ("zstd", "shuffle") and is_splittable(chunk):
-            return pack_planes(chunk, _contexts.plane_compressor(self._level).compress)
+            return pack_planes(chunk, _contexts.compressor(self._level, of_planes=True).compress)
         packed: bytes = numcodecs.blosc.compress(
             chunk, self._cname.encode(), self._level, _SHUFFLES[self._shuffle], 0
         )

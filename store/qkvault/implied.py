@@ -66,8 +66,7 @@ class ImpliedThumbnails:
         codes = self._attention.read(row, layers, heads, tokens, width, raw=True)
         if tokens and not tokens.start:
             _refuse_holes(self.meta, codes[:, :, 0])
-        thumbnails = recode(codes)
-        return thumbnails if raw else SQUARE_ROOT_TABLE.take(thumbnails)
+        return _made_of(codes, raw)
 
     def blocks(self) -> ImpliedBlocks:
         """Reader of many rows at once."""
@@ -92,14 +91,18 @@ class ImpliedBlocks:
         """Arguments and result as :meth:`qkvault.blocks.BlockReader.read`."""
         codes = self._attention.read(rows, layers, heads, raw=True)
         _refuse_holes(self.meta, codes[:, :, :, 0])
-        thumbnails = recode(codes)
-        return thumbnails if raw else SQUARE_ROOT_TABLE.take(thumbnails)
+        return _made_of(codes, raw)
 
 
 def _refuse_holes(meta: ArrayMeta, first: NDArray[Any]) -> None:
     """The code of a thumbnail cannot say that nothing stands where attention says so with NaN."""
     if find_holes("attention", first, meta.may_be_empty).any():
         raise VaultError(f"{meta.path} is damaged: it holds nothing for some example")
+
+
+def _made_of(attention: NDArray[Any], raw: bool) -> NDArray[Any]:
+    thumbnails = recode(attention)
+    return thumbnails if raw else SQUARE_ROOT_TABLE.take(thumbnails)
 
 
 def recode(codes: NDArray[Any]) -> NDArray[np.uint8]:
